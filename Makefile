@@ -1,0 +1,57 @@
+# Every command a person or a pipeline needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python on the path that is new enough.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+TESTS_AT_ONCE ?= 4
+
+.PHONY: help demo test check format lint types imports tests schema lock clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## run the whole job on a local Cloud Run: four rollouts, under four minutes
+	@$(BIN)/canary demo
+
+test: check  ## everything that must pass: format, lint, types, import contracts, tests
+
+check: format lint types imports tests  ## the same as make test
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	@$(BIN)/lint-imports
+
+tests: $(VENV)/.dev  ## the tests alone
+	@$(BIN)/pytest -n $(TESTS_AT_ONCE) $(ARGS)
+
+lock: $(VENV)/.dev  ## write the locked requirements anew
+	@sh requirements/lock.sh $(BIN)/uv
+
+clean:  ## remove what was installed and cached
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# One file marks each set of requirements as installed, so that a second run starts at once.
+$(VENV)/.demo: requirements/emulator.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/emulator.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
+	@echo "Installing the development tools into $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""SPEAKS with people and pipelines."""

@@ -1,0 +1,1 @@
+"""DECIDES. Pure: no input or output, no clock, no randomness, no logging, nothing of Google."""

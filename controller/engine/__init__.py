@@ -1,0 +1,1 @@
+"""DRIVES: one pass over a service, and when to pass again."""

@@ -1,0 +1,1 @@
+"""TOUCHES Google, files, the network and the clock."""

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Writes the three locked sets with hashes, for every supported Python, and without index addresses.
+# Usage: requirements/lock.sh path/to/uv
+set -eu
+cd "$(dirname "$0")/.."
+uv=$1
+lock() { # lock OUTPUT [options]
+    out=$1
+    shift
+    UV_FIND_LINKS='' "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+        pyproject.toml "$@" --output-file "requirements/$out"
+}
+lock production.txt
+lock emulator.txt --extra emulator --constraint requirements/production.txt --group build
+lock dev.txt --extra emulator --constraint requirements/production.txt --group build --group dev
