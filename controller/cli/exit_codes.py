@@ -1,0 +1,49 @@
+"""Exit codes: what a pipeline learns from the end of a command."""
+
+from enum import IntEnum
+
+from controller.core.rollout import Phase, Rollout
+
+
+class ExitCode(IntEnum):
+    """The number a command ends with."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    ROLLED_BACK = 3
+    UNSURE = 4
+    SUPERSEDED = 5
+    FAILED = 6
+    UNAVAILABLE = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+MEANINGS = {
+    ExitCode.DONE: "promoted, or the command took effect",
+    ExitCode.UNEXPECTED: "an unexpected error",
+    ExitCode.USAGE: "bad usage or policy, an unknown service or revision, or a rollout that must not begin",
+    ExitCode.ROLLED_BACK: "rolled back: stable serves all users",
+    ExitCode.UNSURE: "held: not decided within the policy's time, a person has to look",
+    ExitCode.SUPERSEDED: "superseded by a newer revision, or by traffic edited by hand",
+    ExitCode.FAILED: "failed: the candidate never became ready, no user met it",
+    ExitCode.UNAVAILABLE: "an API cannot be reached, or may not be used",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the rollout stays as it is",
+    ExitCode.TERMINATED: "terminated (SIGTERM); the rollout stays as it is",
+}
+
+
+def exit_code_of(rollout: Rollout) -> ExitCode:
+    """Return what following this rollout ends with."""
+    match rollout.phase:
+        case Phase.PROMOTED:
+            return ExitCode.DONE
+        case Phase.ROLLED_BACK:
+            return ExitCode.ROLLED_BACK
+        case Phase.FAILED:
+            return ExitCode.FAILED
+        case Phase.SUPERSEDED:
+            return ExitCode.SUPERSEDED
+        case _:
+            return ExitCode.UNSURE

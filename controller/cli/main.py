@@ -1,0 +1,112 @@
+"""The command line: all commands, and what every failure looks like to a person."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from controller.cli import local, policy
+from controller.cli.commands import pause, promote, resume, rollback
+from controller.cli.demo import demo
+from controller.cli.exit_codes import MEANINGS, ExitCode
+from controller.cli.rollout import retry, rollout
+from controller.cli.status import status
+
+app = typer.Typer(
+    name="canary",
+    help="Canary rollouts for Google Cloud Run: in steps, on evidence, and back by themselves.",
+    epilog="Exit codes: " + "; ".join(f"{code.value} {words}" for code, words in MEANINGS.items()),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (rollout, status, promote, pause, resume, rollback, retry, demo):
+    app.command()(command)
+app.add_typer(policy.app, name="policy")
+app.add_typer(local.app, name="local")
+
+
+class Terminated(BaseException):
+    """The process was asked to end."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"canary {version('cloud-run-canary')}")
+        raise typer.Exit
+
+
+@app.callback()
+def canary(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
+    except KeyboardInterrupt:
+        return _said(
+            "interrupted; the rollout stays as it is, and the same command goes on with it",
+            ExitCode.INTERRUPTED,
+        )
+    except Terminated:
+        return _said(
+            "terminated; the rollout stays as it is, and the same command goes on with it",
+            ExitCode.TERMINATED,
+        )
+    except BrokenPipeError:
+        return ExitCode.UNEXPECTED
+    except Exception as error:  # noqa: BLE001 -- no traceback reaches a person
+        return _failed(error)
+    return ExitCode.DONE
+
+
+def _run() -> None:
+    if not set(sys.argv[1:2]) & {"policy", "--help", "--version", "local"} and len(sys.argv) > 1:
+        from controller.cli.logs import configure_logs
+
+        configure_logs()
+    app()
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Terminated
+
+
+def _failed(error: Exception) -> ExitCode:
+    from controller.core.opening import OpeningRefused
+    from controller.gateways.policy_files import PolicyFileInvalid
+
+    if isinstance(error, OpeningRefused | PolicyFileInvalid):
+        return _said(str(error), ExitCode.USAGE)
+    from controller.ports import CanaryError, NotFoundError, RecordUnreadableError
+
+    if isinstance(error, NotFoundError | RecordUnreadableError):
+        return _said(str(error), ExitCode.USAGE)
+    if isinstance(error, CanaryError):
+        return _said(str(error), ExitCode.UNAVAILABLE)
+    import structlog
+
+    structlog.get_logger().debug("unexpected", exc_info=error)
+    return _said(
+        f"unexpected {type(error).__name__}: {error}. The rollout stays as it is. Please report this, with what"
+        " CANARY_LOG_LEVEL=debug prints",
+        ExitCode.UNEXPECTED,
+    )
+
+
+def _said(text: str, code: ExitCode) -> ExitCode:
+    print(f"canary: {text}", file=sys.stderr)
+    return code

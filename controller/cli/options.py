@@ -1,0 +1,103 @@
+"""The options that commands share, and the place that they name."""
+
+import getpass
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from controller.core.policy import Policy
+    from controller.engine.reconcile import Outside
+    from controller.wiring import Place
+
+ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="The Cloud Run service.")]
+Project = Annotated[
+    str,
+    typer.Option("--project", envvar=["GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"], help="The project."),
+]
+Region = Annotated[
+    str, typer.Option("--region", envvar=["CLOUD_RUN_REGION", "CLOUDSDK_RUN_REGION"], help="The region.")
+]
+Local = Annotated[bool, typer.Option("--local", help="Use the local Cloud Run started by `canary local up`.")]
+Emulator = Annotated[
+    str,
+    typer.Option(
+        "--emulator",
+        envvar="CLOUD_RUN_EMULATOR_HOST",
+        metavar="HOST:PORT",
+        help="Use the local Cloud Run there.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="FILE", help="The policy; without it, the one of policies/standard.yaml."
+    ),
+]
+
+_SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?")
+_ADDRESS = re.compile(r"[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}")
+
+
+def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place":
+    """Return the project and region to work in; raises a usage error that says what is missing."""
+    from controller.wiring import Place
+
+    if local and not emulator:
+        from controller.emulator.state import read_state
+
+        state = read_state()
+        if state is None:
+            raise typer.BadParameter("no local Cloud Run is up; start one with: canary local up")
+        return Place(project or state.project, region or state.region, state.grpc_address)
+    if emulator and not _ADDRESS.fullmatch(emulator):
+        raise typer.BadParameter(f"{emulator!r} is not HOST:PORT", param_hint="--emulator")
+    missing = [name for name, value in (("--project", project), ("--region", region)) if not value]
+    if missing:
+        raise typer.BadParameter(f"missing {' and '.join(missing)} (or --local for a local Cloud Run)")
+    return Place(project, region, emulator)
+
+
+def connected(project: str, region: str, emulator: str, *, local: bool) -> "Outside":
+    """Return the gateways to the place that the options name."""
+    place = place_of(project, region, emulator, local=local)
+    from controller.wiring import connect
+
+    return connect(place)
+
+
+def checked_service(service: str) -> str:
+    """Return the name of a service; raises a usage error for what cannot be one."""
+    if not _SERVICE.fullmatch(service):
+        raise typer.BadParameter(
+            f"{service!r} is not the name of a service: lower-case letters, digits and hyphens, at most 49",
+            param_hint="SERVICE",
+        )
+    return service
+
+
+def policy_of(file: Path | None) -> "Policy":
+    """Return the policy in the file, or the standard one."""
+    from controller.core.policy import parse_policy
+    from controller.gateways.policy_files import read_policy
+
+    return read_policy(file) if file else parse_policy({"version": 1})
+
+
+def who() -> str:
+    """Return who is asking, for the record: the job, the build, or the user."""
+    for variable, kind in (("CLOUD_RUN_EXECUTION", "job execution"), ("BUILD_ID", "build")):
+        if name := os.environ.get(variable):
+            return _plain(f"{kind} {name}")
+    try:
+        return _plain(getpass.getuser())
+    except (KeyError, OSError):
+        return "somebody"
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:80]

@@ -1,0 +1,251 @@
+"""Views: a rollout as it goes, for a terminal, for a log of plain lines, and as JSON."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from controller.cli.report import report_of, rollout_report, stage_of
+from controller.core.evidence import Sample
+from controller.core.judge import VerdictValue
+from controller.core.rollout import Phase, Rollout
+from controller.core.traffic import written
+from controller.engine.reconcile import Pass
+
+BAR = 40
+JOURNAL = 8
+ERROR_CLASSES = ("5xx",)
+
+_COLOURS = {
+    VerdictValue.PASS: "green",
+    VerdictValue.FAIL: "red",
+    VerdictValue.UNSURE: "yellow",
+    VerdictValue.UNMEASURED: "magenta",
+}
+_PHASE_COLOURS = {
+    Phase.PROMOTED: "bold green",
+    Phase.ROLLED_BACK: "bold red",
+    Phase.FAILED: "bold red",
+    Phase.SUPERSEDED: "bold magenta",
+    Phase.PAUSED: "bold yellow",
+}
+
+
+class View(Protocol):
+    """Shows passes as they come."""
+
+    def saw(self, seen: Pass) -> None:
+        """Show what a pass saw and did."""
+        ...
+
+    def said(self, text: str) -> None:
+        """Show a remark."""
+        ...
+
+    def ended(self, rollout: Rollout, text: str) -> None:
+        """Show how it ended."""
+        ...
+
+
+class JsonView(View):
+    """One JSON object a line: each change, and the end."""
+
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
+        self._last: object = None
+
+    def saw(self, seen: Pass) -> None:
+        """Print the pass if it differs from the one before in more than its time."""
+        report = report_of(seen)
+        shown = {key: value for key, value in report.items() if key != "time"}
+        if shown != self._last:
+            self._last = shown
+            self._write(json.dumps(report))
+
+    def said(self, text: str) -> None:
+        """Print a remark."""
+        self._write(json.dumps({"note": text}))
+
+    def ended(self, rollout: Rollout, text: str) -> None:
+        """Print the end."""
+        self._write(json.dumps({**rollout_report(rollout), "ended": text}))
+
+
+class PlainView(View):
+    """A line for each change, and one for each minute of evidence."""
+
+    def __init__(self, write: Callable[[str], None] = print) -> None:
+        self._write = write
+        self._last: object = None
+
+    def saw(self, seen: Pass) -> None:
+        """Print what is new."""
+        line = line_of(seen)
+        if seen.observation and line != self._last:
+            self._last = line
+            self._write(f"{_clock(seen.observation.now)}  {line}")
+
+    def said(self, text: str) -> None:
+        """Print a remark."""
+        self._write(text)
+
+    def ended(self, rollout: Rollout, text: str) -> None:
+        """Print the end."""
+        self._write(text)
+
+
+class LiveView(View):
+    """One panel that is drawn anew: the split, both revisions' numbers, the verdict, and what happened."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+        self._journal: deque[tuple[datetime, str]] = deque(maxlen=JOURNAL)
+        self._remarks: list[str] = []
+        self._last: tuple[Phase, int, str] | None = None
+        self.panel: RenderableType = Text()
+
+    @contextmanager
+    def shown(self) -> Iterator["LiveView"]:
+        """Draw for as long as the context lasts."""
+        with self._live:
+            yield self
+
+    def saw(self, seen: Pass) -> None:
+        """Draw the pass."""
+        if seen.rollout is None or seen.observation is None:
+            return
+        state = (seen.rollout.phase, seen.rollout.step, seen.rollout.reason)
+        if state != self._last:
+            self._last = state
+            self._journal.append((seen.observation.now, f"{_share(seen.rollout)}  {seen.rollout.reason}"))
+        self.panel = panel_of(seen, list(self._journal), self._remarks)
+        self._live.update(self.panel, refresh=True)
+
+    def said(self, text: str) -> None:
+        """Keep a remark below the panel."""
+        self._remarks.append(text)
+
+    def ended(self, rollout: Rollout, text: str) -> None:
+        """Print the end below the panel."""
+        self._live.console.print(Text(text, style=_PHASE_COLOURS.get(rollout.phase, "bold")))
+
+
+@contextmanager
+def view_for(console: Console, *, as_json: bool) -> Iterator[View]:
+    """Give the view that fits where the output goes."""
+    if as_json:
+        yield JsonView(_printed)
+    elif console.is_terminal:
+        with LiveView(console).shown() as live:
+            yield live
+    else:
+        yield PlainView(_printed)
+
+
+def _printed(line: str) -> None:
+    print(line, flush=True)
+
+
+def line_of(seen: Pass) -> str:
+    """Return a pass in one line."""
+    if seen.decision is None:
+        return f"{seen.service.name} serves {written(seen.service.shares_served)}; no rollout is on record"
+    rollout, verdict = seen.decision.rollout, seen.decision.verdict
+    if seen.decision.event or verdict is None:
+        waiting = "" if rollout.observed_at or rollout.phase is Phase.WAITING else " (not in force yet)"
+        return f"{rollout.phase.value:<11} {_share(rollout)}{waiting}  {seen.decision.reason}"
+    return f"{rollout.phase.value:<11} {_share(rollout)}  {verdict.value.value}: {verdict.reason}"
+
+
+def panel_of(seen: Pass, journal: list[tuple[datetime, str]], remarks: list[str]) -> RenderableType:
+    """Return the whole picture of a rollout."""
+    if seen.decision is None or seen.observation is None:
+        return Panel(line_of(seen))
+    rollout = seen.decision.rollout
+    parts: list[RenderableType] = [
+        _progress(rollout),
+        Text(),
+        _revisions(seen, rollout),
+        Text(),
+        _verdict(seen),
+    ]
+    if journal:
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="fold")
+        for moment, words in journal:
+            rows.add_row(_clock(moment), Text(words))
+        parts += [Text(), rows]
+    parts += [Text(f"! {remark}", style="yellow") for remark in remarks]
+    title = Text.assemble("canary rollout ", (rollout.service, "bold"))
+    return Panel(
+        Group(*parts), title=title, subtitle=f"rollout {rollout.id}", title_align="left", box=box.ROUNDED
+    )
+
+
+def _progress(rollout: Rollout) -> Text:
+    """Draw the steps, with the one that it stands at marked."""
+    text = Text.assemble(
+        (f"{rollout.phase.value.replace('_', ' '):<12}", _PHASE_COLOURS.get(rollout.phase, "bold cyan"))
+    )
+    names = [f"{step.traffic} %" for step in rollout.policy.steps] + ["bake 100 %"]
+    for position, name in enumerate(names):
+        here = position == rollout.step and not rollout.phase.is_terminal
+        done = position < rollout.step or rollout.phase is Phase.PROMOTED
+        text.append(" -> " if position else "", style="dim")
+        text.append(f"[{name}]" if here else name, style="bold" if here else "green" if done else "dim")
+    return text
+
+
+def _revisions(seen: Pass, rollout: Rollout) -> Table:
+    stage = stage_of(seen)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("", "revision", "users", ""):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("requests", "errors", "p50", "p95"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = (
+        ("stable", rollout.stable, "blue", stage.stable if stage else Sample()),
+        ("candidate", rollout.candidate, "yellow", stage.candidate if stage else Sample()),
+    )
+    for role, revision, colour, sample in rows:
+        share = seen.service.shares_served.get(revision, 0)
+        bar = Text("█" * round(share * BAR / 100), style=colour)
+        bar.append("░" * (BAR - len(bar)), style="dim")
+        table.add_row(role, revision, bar, f"{share:>3} %", *_numbers(sample))
+    return table
+
+
+def _numbers(sample: Sample) -> tuple[str, str, str, str]:
+    if not sample.requests:
+        return ("-",) * 4
+    errors = f"{sample.having(ERROR_CLASSES) / sample.requests * 100:.1f} %"
+    if sample.latencies is None or not sample.latencies.total:
+        return f"{sample.requests:,}", errors, "-", "-"
+    p50, p95 = (f"{sample.latencies.percentile(part):.0f} ms" for part in (0.5, 0.95))
+    return f"{sample.requests:,}", errors, p50, p95
+
+
+def _verdict(seen: Pass) -> Text:
+    decision = seen.decision
+    if decision is None or decision.verdict is None:
+        return Text(decision.reason if decision else "", style="italic")
+    value = decision.verdict.value
+    return Text.assemble((f"{value.value}: ", f"bold {_COLOURS[value]}"), decision.verdict.reason)
+
+
+def _share(rollout: Rollout) -> str:
+    return f"{rollout.percent:>3} %"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}"

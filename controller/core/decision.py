@@ -1,0 +1,309 @@
+"""The decision: one rollout and one observation in, the rollout and the split that should be out.
+
+Asked in this order, so that no metric can delay what matters more: an ended rollout, a person's rollback,
+traffic edited by hand, a candidate that is gone or overtaken, other commands, deadlines, and only then evidence.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controller.core.judge import Verdict, VerdictValue, judge
+from controller.core.observation import Observation, ServiceState
+from controller.core.policy import AfterPromotion, OnNewRevision, WhenUnsure
+from controller.core.rollout import COMMANDS, Event, Phase, Refuse, Rollout, Stay, moved, observed
+from controller.core.traffic import (
+    LATEST,
+    Split,
+    Target,
+    follows_latest,
+    same_split,
+    shares_of,
+    split_between,
+    tags_of,
+    without_tags,
+    written,
+)
+
+REFUSED_AFTER = timedelta(minutes=5)
+"""A split that is still not served after this time is taken for refused."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person asks for, and who it is."""
+
+    event: Event
+    by: str
+
+    def __post_init__(self) -> None:
+        if self.event not in COMMANDS:
+            raise ValueError(f"{self.event} is not a command")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The desired state: the rollout's record, and the split (None: leave it as it is).
+
+    `event` is None where nothing happened; `answer` is what a command that changes nothing is told.
+    """
+
+    rollout: Rollout
+    split: Split | None
+    reason: str
+    event: Event | None = None
+    verdict: Verdict | None = None
+    answer: Stay | Refuse | None = None
+
+
+def decide(rollout: Rollout, observation: Observation, command: Command | None = None) -> Decision:
+    """Return what should be, given where the rollout stands and what is seen."""
+    service = observation.service
+    verdict = _verdict(rollout, observation)
+    if rollout.phase.is_terminal:
+        answer = _answer(rollout, observation, command)
+        return _settled(rollout, observation, verdict, answer)
+    if command and command.event in {Event.PROMOTE, Event.PROMOTE_FULL} and not _is_ready(observation):
+        refusal = Refuse(f"the candidate {rollout.candidate} is not ready to serve; wait, or roll back")
+        return _settled(rollout, observation, verdict, refusal)
+    happened = _what_happened(rollout, observation, command, verdict)
+    if happened is None:
+        return _settled(rollout, observation, verdict, None)
+    event, reason, by = happened
+    after = moved(rollout, event, observation.now, reason, by)
+    if isinstance(after, Stay | Refuse):
+        return _settled(rollout, observation, verdict, after)
+    if event is Event.EDITED:
+        after = observed(after, observation.now)
+    split = wanted_split(after, service, edited=event is Event.EDITED)
+    return Decision(after, split, reason, event, verdict)
+
+
+def _is_ready(observation: Observation) -> bool:
+    return observation.candidate is not None and observation.candidate.ready
+
+
+def wanted_split(rollout: Rollout, service: ServiceState, *, edited: bool = False) -> Split:
+    """Return what the service should be asked to serve; tags that are not ours are kept as they are.
+
+    After an edit by hand the edit stands, and only our own tags go.
+    """
+    own = {rollout.candidate_tag: rollout.candidate, rollout.stable_tag: rollout.stable}
+    if edited:
+        return without_tags(service.traffic, own)
+    foreign = {tag: revision for tag, revision in tags_of(service.traffic).items() if tag not in own}
+    if rollout.phase is Phase.PROMOTED and _ends_on_latest(rollout, service):
+        return (Target(LATEST, 100), *split_between({}, foreign))
+    shares = {rollout.stable: 100 - rollout.percent, rollout.candidate: rollout.percent}
+    return split_between(shares, foreign | _own_tags(rollout))
+
+
+def _own_tags(rollout: Rollout) -> dict[str, str]:
+    """Return our tags in this phase; Cloud Run refuses one on a candidate that is not ready yet."""
+    if rollout.phase.is_terminal:
+        return {}
+    tags = {rollout.stable_tag: rollout.stable}
+    if rollout.phase is not Phase.WAITING and rollout.paused_phase is not Phase.WAITING:
+        tags[rollout.candidate_tag] = rollout.candidate
+    return {tag: revision for tag, revision in tags.items() if tag}
+
+
+def _ends_on_latest(rollout: Rollout, service: ServiceState) -> bool:
+    if service.latest_ready != rollout.candidate:
+        return False
+    choice = rollout.policy.after_promotion
+    return choice is AfterPromotion.LATEST or (choice is AfterPromotion.AS_FOUND and rollout.follows_latest)
+
+
+def is_served(rollout: Rollout, service: ServiceState) -> bool:
+    """Tell whether the split that goes with the rollout is in force, and nothing is being changed."""
+    wanted = shares_of(wanted_split(rollout, service), service.latest_ready)
+    tagged = (
+        rollout.phase is not Phase.CHECKING or _own_tags(rollout).items() <= tags_of(service.served).items()
+    )
+    return service.settled and service.shares_served == wanted and tagged
+
+
+def needs_evidence(rollout: Rollout) -> bool:
+    """Tell whether a decision in this phase may rest on metrics."""
+    return rollout.phase in {Phase.STEPPING, Phase.BAKING} and rollout.window is not None
+
+
+def _verdict(rollout: Rollout, observation: Observation) -> Verdict | None:
+    if observation.evidence is None or not needs_evidence(rollout):
+        return None
+    return judge(rollout.policy, rollout.hold, observation.evidence)
+
+
+Happened = tuple[Event, str, str]
+CONTROLLER = "controller"
+
+
+def _what_happened(
+    rollout: Rollout, observation: Observation, command: Command | None, verdict: Verdict | None
+) -> Happened | None:
+    if command and command.event is Event.ROLLBACK:
+        return Event.ROLLBACK, f"rolled back by {command.by}", command.by
+    if interfered := _interference(rollout, observation):
+        return interfered
+    if command:
+        return command.event, _asked(rollout, command), command.by
+    return (
+        _of_the_candidate(rollout, observation)
+        or _of_the_split(rollout, observation)
+        or _of_the_evidence(rollout, observation, verdict)
+    )
+
+
+def _asked(rollout: Rollout, command: Command) -> str:
+    words = {
+        Event.PROMOTE: f"promoted past {_place(rollout)} by {command.by}",
+        Event.PROMOTE_FULL: f"promoted to all users by {command.by}",
+        Event.PAUSE: f"paused at {rollout.percent} % by {command.by}",
+        Event.RESUME: f"resumed by {command.by}",
+    }
+    return words[command.event]
+
+
+def _place(rollout: Rollout) -> str:
+    if rollout.step >= len(rollout.policy.steps):
+        return "the bake"
+    return f"{rollout.percent} %"
+
+
+def _interference(rollout: Rollout, observation: Observation) -> Happened | None:
+    """Find what other people did to the service since the record was written."""
+    service = observation.service
+    if not _is_as_written(rollout, service):
+        found = written(service.shares_wanted)
+        reason = f"traffic was changed by hand to {found}; it stays as it was changed"
+        return Event.EDITED, reason, CONTROLLER
+    if observation.candidate is None:
+        return Event.GONE, f"the candidate {rollout.candidate} was deleted", CONTROLLER
+    newer = service.latest_created
+    if (
+        newer not in {rollout.newest, rollout.candidate, rollout.stable, ""}
+        and rollout.policy.on_new_revision is OnNewRevision.SUPERSEDE
+    ):
+        reason = f"a newer revision, {newer}, was deployed; stable {rollout.stable} serves all users"
+        return Event.OVERTAKEN, reason, CONTROLLER
+    return None
+
+
+def _is_as_written(rollout: Rollout, service: ServiceState) -> bool:
+    """Tell whether the service still asks for what was written with the record."""
+    wanted = wanted_split(rollout, service)
+    own = {rollout.candidate_tag, rollout.stable_tag}
+    return same_split(
+        without_tags(wanted, own), without_tags(service.traffic, own), service.latest_ready
+    ) and (follows_latest(wanted) == follows_latest(service.traffic))
+
+
+def _of_the_candidate(rollout: Rollout, observation: Observation) -> Happened | None:
+    candidate = observation.candidate
+    if candidate is None:
+        return None
+    if candidate.failed:
+        return (
+            Event.BROKEN,
+            f"the candidate {candidate.name} failed: {_one_line(candidate.message)}",
+            CONTROLLER,
+        )
+    if rollout.phase is not Phase.WAITING:
+        return None
+    if candidate.ready:
+        return Event.READY, f"the candidate {candidate.name} is ready", CONTROLLER
+    limit = rollout.policy.ready_within
+    if observation.now - rollout.since >= limit:
+        reason = f"the candidate {candidate.name} was not ready within {_minutes(limit)}"
+        if candidate.message:
+            reason += f": {_one_line(candidate.message)}"
+        return Event.LATE, reason, CONTROLLER
+    return None
+
+
+def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None:
+    """Find a split that is seen served, or that will never be."""
+    if rollout.observed_at is not None:
+        return None
+    service = observation.service
+    if is_served(rollout, service):
+        return _checked(rollout, observation) if rollout.phase is Phase.CHECKING else None
+    late = observation.now - rollout.since >= REFUSED_AFTER
+    exposed = rollout.phase in {Phase.STEPPING, Phase.BAKING, Phase.CHECKING}
+    if exposed and ((service.settled and service.failed) or late):
+        why = _one_line(service.message) or "it is not served"
+        return Event.REFUSED, f"Cloud Run did not take the split over: {why}", CONTROLLER
+    return None
+
+
+def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
+    """Make sure of the way back before the first user is sent to the candidate."""
+    stable = observation.stable
+    if stable is None or not stable.ready:
+        state = "was deleted" if stable is None else "is not ready"
+        return Event.UNFIT, f"stable {rollout.stable} {state}, so there would be no way back", CONTROLLER
+    if observation.candidate is None or not observation.candidate.ready:
+        return None
+    return Event.CHECKED, f"checks passed: {rollout.stable} is ready as the way back", CONTROLLER
+
+
+def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdict | None) -> Happened | None:
+    if verdict is None:
+        return None
+    if verdict.value is VerdictValue.FAIL:
+        return Event.HARMED, verdict.reason, CONTROLLER
+    if verdict.stable_is_bad:
+        reason = (
+            f"{verdict.reason}; stable is no better, so the candidate is not blamed: a person should look"
+        )
+        return Event.STUCK, reason, CONTROLLER
+    if verdict.value is VerdictValue.PASS:
+        return Event.PASSED, verdict.reason, CONTROLLER
+    if rollout.observed_at is None or observation.now - rollout.observed_at < rollout.hold.at_most:
+        return None
+    overdue = f"not decided within {_minutes(rollout.hold.at_most)}: {verdict.reason}"
+    match rollout.policy.when_unsure:
+        case WhenUnsure.ROLLBACK:
+            return Event.GAVE_UP, overdue, CONTROLLER
+        case WhenUnsure.ADVANCE if verdict.value is VerdictValue.UNSURE:
+            return Event.PASSED, f"{overdue}; the policy advances when unsure", CONTROLLER
+        case WhenUnsure.ADVANCE | WhenUnsure.HOLD:
+            return Event.STUCK, overdue, CONTROLLER
+
+
+def _answer(rollout: Rollout, observation: Observation, command: Command | None) -> Stay | Refuse | None:
+    if command is None:
+        return None
+    after = moved(rollout, command.event, observation.now, "", command.by)
+    return after if isinstance(after, Stay | Refuse) else None
+
+
+def _settled(
+    rollout: Rollout, observation: Observation, verdict: Verdict | None, answer: Stay | Refuse | None
+) -> Decision:
+    """Decide where nothing happened: note that the split is served, or see to it that it will be."""
+    service, reason = observation.service, verdict.reason if verdict else rollout.reason
+    if rollout.observed_at is not None:
+        return Decision(rollout, None, reason, None, verdict, answer)
+    changed_since = rollout.phase.is_terminal and not _is_as_written(rollout, service)
+    if changed_since or is_served(rollout, service):
+        return Decision(observed(rollout, observation.now), None, reason, None, verdict, answer)
+    split = wanted_split(rollout, service) if _must_ask_again(rollout, service) else None
+    return Decision(rollout, split, reason, None, verdict, answer)
+
+
+def _must_ask_again(rollout: Rollout, service: ServiceState) -> bool:
+    """Tell whether an end that is not served has to be asked for once more.
+
+    Only a way back is asserted again and again: a step that is not taken over is a reason to go back.
+    """
+    asserted = rollout.phase in {Phase.ROLLED_BACK, Phase.FAILED, Phase.PROMOTED}
+    return asserted and service.settled
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:400]
+
+
+def _minutes(duration: timedelta) -> str:
+    return f"{duration.total_seconds() / 60:g} minutes"

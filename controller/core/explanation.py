@@ -1,0 +1,213 @@
+"""What a policy will do, in plain English: step by step, with times, and with what is doubtful about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, assert_never
+
+from controller.core.policy import (
+    AdvanceOn,
+    AfterPromotion,
+    ErrorGuard,
+    Hold,
+    LatencyGuard,
+    OnNewRevision,
+    Policy,
+    WhenUnsure,
+    evidence_time,
+)
+from controller.core.units import duration_text, share_text
+
+EVERYTHING: Final = 100
+_SHORT_EVIDENCE: Final = timedelta(minutes=2)
+_BOLD_FIRST_STEP: Final = 50
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """How long the candidate has a share of the traffic: `traffic` percent, from `least` to `most`."""
+
+    traffic: int
+    least: timedelta
+    most: timedelta
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A policy in words; `least` and `most` are the times of a release that is never paused."""
+
+    steps: tuple[str, ...]
+    bake: str
+    least: timedelta
+    most: timedelta
+    rules: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def explain_policy(policy: Policy) -> Explanation:
+    """Say what a policy will do and how long a good release takes."""
+    times = step_times(policy)
+    return Explanation(
+        steps=tuple(
+            _step_text(index, time, step.hold)
+            for index, (time, step) in enumerate(zip(times, policy.steps, strict=False), start=1)
+        ),
+        bake=_bake_text(policy, times[-1]),
+        least=sum((time.least for time in times), timedelta(0)),
+        most=sum((time.most for time in times), timedelta(0)),
+        rules=tuple(_rules(policy)),
+        warnings=tuple(_warnings(policy)),
+    )
+
+
+def explanation_lines(explanation: Explanation) -> Iterator[str]:
+    """Yield an explanation as lines for people."""
+    yield from explanation.steps
+    yield explanation.bake
+    yield ""
+    least, most = duration_text(explanation.least), duration_text(explanation.most)
+    yield f"A good release takes about {least}, and at most {most} plus the time to become ready."
+    yield ""
+    yield from explanation.rules
+    if explanation.warnings:
+        yield ""
+        yield from (f"Warning: {warning}" for warning in explanation.warnings)
+
+
+def step_times(policy: Policy) -> tuple[StepTime, ...]:
+    """Return how long each step lasts, and the bake as the last one."""
+    shares = [(step.traffic, step.hold) for step in policy.steps] + [(EVERYTHING, policy.bake)]
+    return tuple(StepTime(traffic, evidence_time(policy, hold), hold.at_most) for traffic, hold in shares)
+
+
+def _step_text(index: int, time: StepTime, hold: Hold) -> str:
+    if time.traffic == EVERYTHING:
+        return f"Step {index}: {_until(time, hold)} are there; only ceilings decide."
+    return f"Step {index}: {_until(time, hold)} to each revision are there."
+
+
+def _until(time: StepTime, hold: Hold) -> str:
+    share = "all" if time.traffic == EVERYTHING else f"{time.traffic}%"
+    evidence = f"{duration_text(hold.at_least)} of evidence"
+    return f"{share} of the traffic for {_span(time)}, until {evidence} and {_requests(hold)}"
+
+
+def _bake_text(policy: Policy, time: StepTime) -> str:
+    decides = (
+        "only ceilings decide, as there is nothing to compare with"
+        if _ceilings(policy)
+        else "nothing can roll it back, as no guard has a ceiling and there is nothing to compare with"
+    )
+    return f"Bake: {_until(time, policy.bake)} are there; {decides}."
+
+
+def _span(time: StepTime) -> str:
+    return f"{duration_text(time.least)} to {duration_text(time.most)}"
+
+
+def _requests(hold: Hold) -> str:
+    return "1 request" if hold.requests == 1 else f"{hold.requests} requests"
+
+
+def _rules(policy: Policy) -> Iterator[str]:
+    yield f"Before the first step, the candidate must be ready within {duration_text(policy.ready_within)}."
+    errors, latency = policy.guards.errors, policy.guards.latency
+    yield _error_text(errors) if errors else "Errors are not looked at."
+    yield _latency_text(latency) if latency else "Latency is not looked at."
+    chance = share_text(policy.confidence.false_rollback)
+    yield f"A candidate as good as stable is rolled back in at most {chance} of rollouts."
+    yield _advance_text(policy)
+    yield _unsure_text(policy.when_unsure)
+    yield _end_text(policy.after_promotion)
+    yield _new_revision_text(policy.on_new_revision)
+
+
+def _error_text(guard: ErrorGuard) -> str:
+    tolerance = f"{guard.tolerance.factor:g} times stable's share"
+    if guard.tolerance.points:
+        tolerance += f" plus {share_text(guard.tolerance.points)} of requests"
+    ceiling = "" if guard.ceiling is None else f", or when they are above {share_text(guard.ceiling)}"
+    return f"{_verb(guard)} when {' and '.join(guard.codes)} responses are more than {tolerance}{ceiling}."
+
+
+def _latency_text(guard: LatencyGuard) -> str:
+    ceilings = "".join(
+        f", or when {name} is above {duration_text(limit)}" for name, limit in guard.ceilings.items()
+    )
+    return f"{_verb(guard)} when latency is more than {guard.tolerance.factor:g} times stable's{ceilings}."
+
+
+def _verb(guard: ErrorGuard | LatencyGuard) -> str:
+    return "It only reports" if guard.observe else "It rolls back"
+
+
+def _advance_text(policy: Policy) -> str:
+    match policy.advance_on:
+        case AdvanceOn.NO_HARM:
+            return "A step passes when its evidence is there and nothing points to harm."
+        case AdvanceOn.PROVEN:
+            sure = share_text(policy.confidence.promotion)
+            return f"A step passes when it is {sure} sure that the candidate is within tolerance."
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _unsure_text(when_unsure: WhenUnsure) -> str:
+    match when_unsure:
+        case WhenUnsure.HOLD:
+            return "A step that is still unsure at its limit is held until a person decides."
+        case WhenUnsure.ADVANCE:
+            return "A step that is still unsure at its limit goes on to the next."
+        case WhenUnsure.ROLLBACK:
+            return "A step that is still unsure at its limit is rolled back."
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _end_text(after_promotion: AfterPromotion) -> str:
+    match after_promotion:
+        case AfterPromotion.AS_FOUND:
+            return (
+                "At the end, traffic follows the latest revision if it did so before, or else stays pinned."
+            )
+        case AfterPromotion.PINNED:
+            return "At the end, traffic stays pinned to the promoted revision."
+        case AfterPromotion.LATEST:
+            return "At the end, traffic follows the latest revision."
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _new_revision_text(on_new_revision: OnNewRevision) -> str:
+    match on_new_revision:
+        case OnNewRevision.SUPERSEDE:
+            return "A newer revision ends this rollout and starts its own at step one."
+        case OnNewRevision.QUEUE:
+            return "A newer revision waits for the end of this rollout."
+        case OnNewRevision.IGNORE:
+            return "A newer revision is ignored."
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _ceilings(policy: Policy) -> bool:
+    """Say whether any guard that decides has a ceiling."""
+    errors, latency = policy.guards.errors, policy.guards.latency
+    of_errors = errors is not None and not errors.observe and errors.ceiling is not None
+    return of_errors or (latency is not None and not latency.observe and bool(latency.ceilings))
+
+
+def _warnings(policy: Policy) -> Iterator[str]:
+    if not _ceilings(policy):
+        yield "no ceiling decides, so the bake cannot find harm; set guards.errors.ceiling."
+    for name, guard in (("errors", policy.guards.errors), ("latency", policy.guards.latency)):
+        if guard and guard.tolerance.factor == 1 and not guard.tolerance.points:
+            yield f"guards.{name} tolerates nothing, so a difference too small to matter rolls back."
+    for index, step in enumerate(policy.steps):
+        if step.hold.at_least < _SHORT_EVIDENCE:
+            minutes = duration_text(step.hold.at_least)
+            yield f"steps[{index}] is judged on {minutes} of evidence; slow harm needs longer to show."
+    if policy.steps[0].traffic > _BOLD_FIRST_STEP:
+        yield f"the first step gives {policy.steps[0].traffic}% to a candidate that nobody has seen serving."
+    if policy.when_unsure is WhenUnsure.ADVANCE:
+        yield "when_unsure: advance lets a candidate go on without evidence; hold waits for a person."

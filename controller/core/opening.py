@@ -1,0 +1,137 @@
+"""The opening of a rollout: which revision is the candidate, which is stable, and what speaks against it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+
+from controller.core.decision import wanted_split
+from controller.core.observation import RevisionState, ServiceState
+from controller.core.policy import Policy
+from controller.core.rollout import Phase, Rollout, rollout_id
+from controller.core.traffic import Split, follows_latest, shares_of, written
+
+
+class OpeningRefused(Exception):
+    """A rollout that must not begin, with the reason and the way out."""
+
+
+@dataclass(frozen=True)
+class NothingToDo:
+    """There is no candidate that does not serve everybody already."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A rollout to begin, its first split, and what a person should know before."""
+
+    rollout: Rollout
+    split: Split
+    warnings: tuple[str, ...] = ()
+
+
+def open_rollout(
+    service: ServiceState,
+    revisions: Sequence[RevisionState],
+    policy: Policy,
+    now: datetime,
+    by: str,
+    candidate: str = "",
+    previous: Rollout | None = None,
+) -> Opening | NothingToDo:
+    """Return the opening for the newest revision, or for the `candidate` that is named.
+
+    A `previous` rollout that is still on its way is superseded: its stable is the new one's, too.
+    Raises OpeningRefused where a canary would be unsafe or without meaning.
+    """
+    by_name = {revision.name: revision for revision in revisions}
+    chosen = _candidate(service, by_name, candidate)
+    others = {name: share for name, share in service.shares_served.items() if name != chosen.name}
+    if previous and not previous.phase.is_terminal and chosen.name != previous.stable:
+        others = {previous.stable: 100}
+    if not others:
+        return _already_serving(service, revisions, chosen, previous)
+    if len(others) > 1:
+        raise OpeningRefused(
+            f"more than two revisions serve {service.name} ({written(service.shares_served)}), so there is no"
+            f" single stable to compare with; leave one of them first: gcloud run services update-traffic"
+            f" {service.name} --to-revisions={max(others, key=lambda name: others[name])}=100"
+        )
+    stable = by_name.get(next(iter(others)))
+    if stable is None or not stable.ready:
+        raise OpeningRefused(
+            f"stable {next(iter(others))} is not ready, so there would be no way back; mend it or serve another"
+            " revision first"
+        )
+    rollout = Rollout(
+        id=rollout_id(service.name, chosen.name, now),
+        service=service.name,
+        stable=stable.name,
+        candidate=chosen.name,
+        newest=service.latest_created,
+        found=service.traffic,
+        follows_latest=follows_latest(service.traffic) or _was_following(service, previous),
+        policy=policy,
+        phase=Phase.WAITING,
+        step=-1,
+        percent=0,
+        started_at=now,
+        since=now,
+        reason=f"rollout of {chosen.name} begun by {by}",
+        by=by,
+    )
+    return Opening(rollout, wanted_split(rollout, service), tuple(_warnings(service, stable, chosen)))
+
+
+def _candidate(service: ServiceState, by_name: dict[str, RevisionState], wanted: str) -> RevisionState:
+    name = wanted or service.latest_created
+    if name in by_name:
+        return by_name[name]
+    near = get_close_matches(name, by_name, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"see: gcloud run revisions list --service={service.name}"
+    raise OpeningRefused(f"service {service.name} has no revision {name!r}; {hint}")
+
+
+def _already_serving(
+    service: ServiceState, revisions: Sequence[RevisionState], chosen: RevisionState, previous: Rollout | None
+) -> NothingToDo:
+    if previous and previous.phase is Phase.PROMOTED and previous.candidate == chosen.name:
+        return NothingToDo(f"{chosen.name} was promoted and serves all users; there is nothing newer")
+    older = [revision for revision in revisions if revision.name != chosen.name and revision.ready]
+    if not older:
+        return NothingToDo(
+            f"{chosen.name} is the first revision of {service.name} that works and serves all users"
+        )
+    way_back = max(older, key=lambda revision: revision.created_at).name
+    raise OpeningRefused(
+        f"{chosen.name} serves all users already: it was deployed without --no-traffic, so nothing is left to"
+        f" compare it with. To roll it out in steps, send the users back first:\n"
+        f"  gcloud run services update-traffic {service.name} --to-revisions={way_back}=100\n"
+        f"  canary rollout {service.name} --candidate {chosen.name}\n"
+        f"and deploy with --no-traffic from now on"
+    )
+
+
+def _was_following(service: ServiceState, previous: Rollout | None) -> bool:
+    """Tell whether an earlier rollout pinned LATEST and left it pinned, untouched since."""
+    if previous is None or not previous.follows_latest:
+        return False
+    if not previous.phase.is_terminal:
+        return True
+    left = previous.candidate if previous.phase is Phase.PROMOTED else previous.stable
+    return shares_of(service.traffic, service.latest_ready) == {left: 100}
+
+
+def _warnings(service: ServiceState, stable: RevisionState, candidate: RevisionState) -> list[str]:
+    warnings = []
+    sticky = [revision.name for revision in (stable, candidate) if revision.session_affinity]
+    if sticky:
+        warnings.append(
+            f"session affinity is on for {' and '.join(sticky)}: users stay with their revision, so the split"
+            " will not be exact and requests are not independent"
+        )
+    if share := service.shares_served.get(candidate.name):
+        warnings.append(f"{candidate.name} serves {share} % of the users already; it goes back to 0 % first")
+    return warnings

@@ -1,0 +1,267 @@
+"""What the fields of a policy hold: how each kind of value is read, written, and described to an editor."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+
+from controller.core import units
+from controller.core.mistakes import Mistake, PolicyInvalid, nearest
+from controller.core.units import UnitInvalid, duration_text, share_text, shown
+
+MINUTE: Final = timedelta(minutes=1)
+PERCENTILES: Final = ("p50", "p90", "p95", "p99")
+
+_CODE_PATTERN: Final = r"^[45](xx|[0-9]{2})$"
+_EVEN_CHANCE: Final = 0.5
+
+
+class AdvanceOn(StrEnum):
+    """What lets a step pass, once its minimum of time and requests is there."""
+
+    NO_HARM = "no_harm"
+    PROVEN = "proven"
+
+
+class WhenUnsure(StrEnum):
+    """What happens when a step reaches its limit without a verdict."""
+
+    HOLD = "hold"
+    ADVANCE = "advance"
+    ROLLBACK = "rollback"
+
+
+class AfterPromotion(StrEnum):
+    """How the traffic is left when the candidate has been promoted."""
+
+    AS_FOUND = "as_found"
+    PINNED = "pinned"
+    LATEST = "latest"
+
+
+class OnNewRevision(StrEnum):
+    """What a newer revision does to a rollout that is under way."""
+
+    SUPERSEDE = "supersede"
+    QUEUE = "queue"
+    IGNORE = "ignore"
+
+
+def _check_positive(duration: timedelta) -> timedelta:
+    if not duration:
+        raise UnitInvalid("must be longer than 0s")
+    return duration
+
+
+def _check_minutes(duration: timedelta) -> timedelta:
+    minutes = max(-(-duration // MINUTE), 1) * MINUTE
+    if duration != minutes:
+        written, instead = duration_text(duration), duration_text(minutes)
+        raise UnitInvalid(f"evidence comes in whole minutes; write {instead} instead of {written}")
+    return duration
+
+
+def parse_minutes(value: object) -> timedelta:
+    """Read a duration of one or more whole minutes."""
+    return _check_minutes(units.parse_duration(value))
+
+
+def _check_false_rollback(share: float) -> float:
+    if not 0 < share < _EVEN_CHANCE:
+        raise UnitInvalid(f"{share_text(share)} is not above 0% and below 50%; 1% is usual")
+    return share
+
+
+def _check_promotion(share: float) -> float:
+    if not _EVEN_CHANCE <= share < 1:
+        raise UnitInvalid(f"{share_text(share)} is not from 50% up to below 100%; 95% is usual")
+    return share
+
+
+def is_off(value: object) -> bool:
+    """Say whether a value turns something off: false, off or nothing."""
+    return value is None or value is False or value == "off"
+
+
+def is_on(value: object) -> bool:
+    """Say whether a value turns something on as it is: true or on."""
+    return value is True or value == "on"
+
+
+def _parse_ceiling(value: object) -> float | None:
+    if is_off(value):
+        return None
+    share = units.parse_share(value)
+    if not share:
+        raise UnitInvalid("a ceiling of 0% would blame the first error; write off for no ceiling")
+    return share
+
+
+def _parse_version(value: object) -> int:
+    if type(value) is int and value == 1:
+        return value
+    raise UnitInvalid(f"this controller reads policies of version 1, not {shown(value)}; write version: 1")
+
+
+def _parse_choice(choices: type[StrEnum], value: object) -> StrEnum:
+    if isinstance(value, str) and value in list(choices):
+        return choices(value)
+    raise UnitInvalid(f"expected {' or '.join(choices)}, not {shown(value)}{nearest(value, choices)}")
+
+
+def _parse_codes(value: object) -> tuple[str, ...]:
+    entries = value if isinstance(value, list | tuple) else (value,)
+    if not entries:
+        raise UnitInvalid("there must be at least one code; to count no errors, write errors: off")
+    texts = [shown(entry) if type(entry) is int else entry for entry in entries]
+    _raise_any(
+        Mistake(
+            (index,) if entries is value else (),
+            f"expected 5xx, 4xx or one code such as 503, not {shown(text)}",
+        )
+        for index, text in enumerate(texts)
+        if not (isinstance(text, str) and re.fullmatch(_CODE_PATTERN, text))
+    )
+    return tuple(dict.fromkeys(texts))
+
+
+def _parse_ceilings(value: object) -> dict[str, timedelta]:
+    if not isinstance(value, Mapping):
+        raise UnitInvalid(f"expected a mapping such as {{p95: 800ms}}, not {shown(value)}")
+    known = ", ".join(PERCENTILES)
+    _raise_any(
+        Mistake((_key(name),), f"unknown percentile {shown(name)}; known are {known}")
+        if name not in PERCENTILES
+        else Mistake((name,), cause)
+        for name, limit in value.items()
+        if (cause := _complaint(_parse_positive, limit)) or name not in PERCENTILES
+    )
+    return {name: _parse_positive(value[name]) for name in PERCENTILES if name in value}
+
+
+def _parse_positive(value: object) -> timedelta:
+    return _check_positive(units.parse_duration(value))
+
+
+def _complaint(parse: Callable[[object], object], value: object) -> str:
+    try:
+        parse(value)
+    except UnitInvalid as cause:
+        return str(cause)
+    return ""
+
+
+def _key(name: object) -> str | int:
+    return name if isinstance(name, str | int) else shown(name)
+
+
+def _raise_any(mistakes: Iterable[Mistake]) -> None:
+    if found := tuple(mistakes):
+        raise PolicyInvalid(found)
+
+
+def _write_ceiling(share: float | None) -> str | None:
+    return None if share is None else share_text(share)
+
+
+def _write_ceilings(ceilings: Mapping[str, timedelta]) -> dict[str, str]:
+    return {name: duration_text(limit) for name, limit in ceilings.items()}
+
+
+def _write_percent(percent: int) -> str:
+    return f"{percent}%"
+
+
+def _schema(title: str, **schema: Any) -> WithJsonSchema:
+    return WithJsonSchema({"title": title, **schema})
+
+
+def choice(choices: type[StrEnum]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return how a choice is read and described."""
+    schema = _schema("one of " + ", ".join(choices), type="string", enum=[str(each) for each in choices])
+    return BeforeValidator(partial(_parse_choice, choices)), schema
+
+
+_DURATION_TEXT: Final = {"type": "string", "pattern": units.DURATION_PATTERN}
+_SHARE_FORMS: Final = [
+    {"type": "string", "pattern": units.SHARE_PATTERN},
+    {"type": "number", "minimum": 0, "maximum": 1},
+]
+_CODE_FORMS: Final = [
+    {"type": "string", "pattern": _CODE_PATTERN},
+    {"type": "integer", "minimum": 400, "maximum": 599},
+]
+OFF_FORMS: Final = {"enum": [False, None, "off"]}
+ON_FORMS: Final = {"enum": [True, "on"]}
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(units.parse_duration),
+    PlainSerializer(duration_text, return_type=str),
+    _schema("duration", **_DURATION_TEXT),
+]
+PositiveDuration = Annotated[Duration, AfterValidator(_check_positive)]
+Minutes = Annotated[Duration, AfterValidator(_check_minutes), _schema("whole minutes", **_DURATION_TEXT)]
+Share = Annotated[
+    float,
+    BeforeValidator(units.parse_share),
+    PlainSerializer(share_text, return_type=str),
+    _schema("share", anyOf=_SHARE_FORMS),
+]
+FalseRollback = Annotated[
+    Share, AfterValidator(_check_false_rollback), _schema("share below 50%", anyOf=_SHARE_FORMS)
+]
+Promotion = Annotated[Share, AfterValidator(_check_promotion), _schema("share from 50%", anyOf=_SHARE_FORMS)]
+Ceiling = Annotated[
+    float | None,
+    BeforeValidator(_parse_ceiling),
+    PlainSerializer(_write_ceiling, return_type=str | None),
+    _schema("share or off", anyOf=[*_SHARE_FORMS, OFF_FORMS]),
+]
+Ceilings = Annotated[
+    dict[str, timedelta],
+    BeforeValidator(_parse_ceilings),
+    PlainSerializer(_write_ceilings, return_type=dict[str, str]),
+    _schema(
+        "mapping of p50, p90, p95, p99 to durations",
+        type="object",
+        properties=dict.fromkeys(PERCENTILES, _DURATION_TEXT),
+        additionalProperties=False,
+    ),
+]
+Codes = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_parse_codes),
+    _schema(
+        "list of response codes",
+        anyOf=[{"type": "array", "minItems": 1, "items": {"anyOf": _CODE_FORMS}}, *_CODE_FORMS],
+    ),
+]
+Percent = Annotated[
+    int,
+    BeforeValidator(units.parse_percent),
+    PlainSerializer(_write_percent, return_type=str),
+    _schema(
+        "whole percentage",
+        anyOf=[
+            {"type": "string", "pattern": units.PERCENT_PATTERN},
+            {"type": "integer", "minimum": 1, "maximum": 100},
+        ],
+    ),
+]
+Factor = Annotated[
+    float, BeforeValidator(units.parse_factor), _schema("factor, 1 or more", type="number", minimum=1)
+]
+Count = Annotated[
+    int,
+    BeforeValidator(units.parse_count),
+    _schema("whole number, 1 or more", type="integer", minimum=1, maximum=units.LARGEST_COUNT),
+]
+Switch = Annotated[
+    bool, BeforeValidator(units.parse_switch), _schema("true or false", enum=[True, False, "on", "off"])
+]
+Version = Annotated[Literal[1], BeforeValidator(_parse_version), _schema("number", const=1)]

@@ -1,0 +1,88 @@
+"""The record: a rollout as the JSON text in the service's annotation, with a format version."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.core.policy import Policy, PolicyInvalid, parse_policy, policy_as_plain
+from controller.core.rollout import Rollout
+
+ANNOTATION = "cloud-run-canary/rollout"
+"""The key of the annotation; Google's and Knative's own name spaces are refused by the API."""
+
+FORMAT = 1
+LONGEST_RECORD = 64 * 1024
+
+
+class RecordInvalid(Exception):
+    """An annotation that is not a record which this version can read; it must not be overwritten."""
+
+
+class RecordDamaged(RecordInvalid):
+    """An annotation that no version can read."""
+
+
+class RecordNewer(RecordInvalid):
+    """A record written by a newer version."""
+
+
+def write_record(rollout: Rollout) -> str:
+    """Return the rollout as one line of JSON."""
+    plain = _rollouts().dump_python(rollout, mode="json", exclude={"policy"})
+    given = {name: value for name, value in plain.items() if value is not None}
+    policy = policy_as_plain(rollout.policy)
+    return json.dumps({"format": FORMAT, **given, "policy": policy}, separators=(",", ":"), sort_keys=True)
+
+
+def parse_record(text: str) -> Rollout:
+    """Return the rollout in an annotation; raises RecordDamaged or RecordNewer."""
+    plain = _parse_json(text)
+    version = plain.pop("format", None)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RecordDamaged("it has no format version")
+    if version > FORMAT:
+        raise RecordNewer(f"it has format {version}, and this version of canary reads format {FORMAT}")
+    unknown = set(plain) - {field.name for field in fields(Rollout)}
+    if unknown:
+        raise RecordDamaged(f"it has an unknown field {min(unknown)!r}")
+    try:
+        policy: Policy = parse_policy(plain.pop("policy", None))
+        rollout: Rollout = _rollouts().validate_python({**plain, "policy": policy})
+    except PolicyInvalid as invalid:
+        raise RecordDamaged(f"its policy is invalid: {invalid}") from None
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecordDamaged(f"its field {place!r} is invalid: {first['msg']}") from None
+    return _checked(rollout)
+
+
+def _parse_json(text: str) -> dict[str, Any]:
+    if len(text) > LONGEST_RECORD:
+        raise RecordDamaged(f"it is longer than {LONGEST_RECORD} characters")
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RecordDamaged("it is not JSON") from None
+    if not isinstance(plain, dict):
+        raise RecordDamaged("it is not a JSON object")
+    return plain
+
+
+def _checked(rollout: Rollout) -> Rollout:
+    """Refuse a record whose numbers no rollout can have."""
+    times = [rollout.started_at, rollout.since, rollout.observed_at]
+    times += [time for window in rollout.windows for time in (window.start, window.end)]
+    if any(time is not None and time.tzinfo is None for time in times):
+        raise RecordDamaged("a time in it has no time zone")
+    if not (0 <= rollout.percent <= 100 and -1 <= rollout.step <= len(rollout.policy.steps)):  # noqa: PLR2004
+        raise RecordDamaged("its step or percent is out of range")
+    if not (rollout.stable and rollout.candidate and rollout.id) or rollout.stable == rollout.candidate:
+        raise RecordDamaged("it does not name two revisions")
+    return rollout
+
+
+def _rollouts() -> TypeAdapter[Rollout]:
+    return TypeAdapter(Rollout)

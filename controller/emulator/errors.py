@@ -1,0 +1,59 @@
+"""Refusals of the API, with Google's codes and the details that clients read."""
+
+from dataclasses import dataclass, field
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+
+@dataclass
+class ApiError(Exception):
+    """An error that a method answers with; it becomes a gRPC status."""
+
+    code: grpc.StatusCode
+    message: str
+    violations: dict[str, str] = field(default_factory=dict)
+    """Field path -> what is wrong with it; sent as BadRequest."""
+
+    def status(self) -> status_pb2.Status:
+        """Return the status that goes into the trailing metadata."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        if self.violations:
+            detail = error_details_pb2.BadRequest()
+            for path, description in self.violations.items():
+                detail.field_violations.add(field=path, description=description)
+            status.details.add().Pack(detail)
+        return status
+
+
+def invalid(message: str, path: str = "") -> ApiError:
+    """Return INVALID_ARGUMENT, naming the field if there is one."""
+    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, message, {path: message} if path else {})
+
+
+def not_found(resource: str) -> ApiError:
+    """Return NOT_FOUND for a resource name such as `projects/P/locations/L/services/S`."""
+    _, project, _, region, *path = resource.split("/")
+    kind, short = path[-2].removesuffix("s").upper(), path[-1]
+    place = f"in region '{region}' in project '{project}'"
+    return ApiError(grpc.StatusCode.NOT_FOUND, f"Resource '{short}' of kind '{kind}' {place} does not exist.")
+
+
+def already_exists(message: str) -> ApiError:
+    """Return ALREADY_EXISTS."""
+    return ApiError(grpc.StatusCode.ALREADY_EXISTS, message)
+
+
+def failed_precondition(message: str) -> ApiError:
+    """Return FAILED_PRECONDITION."""
+    return ApiError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def aborted(message: str) -> ApiError:
+    """Return ABORTED: somebody else wrote in between."""
+    return ApiError(grpc.StatusCode.ABORTED, message)
+
+
+def unimplemented(message: str) -> ApiError:
+    """Return UNIMPLEMENTED."""
+    return ApiError(grpc.StatusCode.UNIMPLEMENTED, message)

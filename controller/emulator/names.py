@@ -1,0 +1,64 @@
+"""Resource names: taken apart, put together, and made up for new revisions."""
+
+import random
+import re
+from typing import NamedTuple
+
+from controller.emulator.errors import invalid
+
+SERVICE = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)")
+REVISION = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)/revisions/([^/]+)")
+LOCATION = re.compile(r"projects/([^/]+)/locations/([^/]+)")
+
+DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LONGEST_SERVICE = 49
+LONGEST_REVISION = 63
+CONSONANTS = "bcdfghjklmnpqrstvwxz"
+
+
+class RevisionKey(NamedTuple):
+    """What names a revision in metrics and logs."""
+
+    location: str
+    service: str
+    revision: str
+
+
+def location_of(parent: str) -> str:
+    """Return the region of `projects/P/locations/L`, refusing any other form."""
+    if not (match := LOCATION.fullmatch(parent)):
+        raise invalid(f"'{parent}' is not of the form projects/PROJECT/locations/REGION.", "parent")
+    return match[2]
+
+
+def check_service_name(name: str) -> None:
+    """Refuse a name that is not `projects/P/locations/L/services/S`."""
+    if not SERVICE.fullmatch(name):
+        raise invalid(f"'{name}' is not of the form projects/PROJECT/locations/REGION/services/SERVICE.", "name")
+
+
+def check_service_id(service_id: str) -> None:
+    """Refuse what is no DNS label of less than 50 characters."""
+    if not DNS_LABEL.fullmatch(service_id) or len(service_id) > LONGEST_SERVICE:
+        raise invalid(
+            f"Violation in CreateServiceRequest.service_id: '{service_id}' must use only lowercase letters, digits "
+            "and hyphens, start with a letter, not end with a hyphen, and be shorter than 50 characters.",
+            "service_id",
+        )
+
+
+def short(name: str) -> str:
+    """Return the last part of a resource name; a short name stays what it is."""
+    return name.rsplit("/", 1)[-1]
+
+
+def key_of(revision_name: str) -> RevisionKey:
+    """Return location, service and revision of a full revision name."""
+    _, _, _, location, _, service, _, revision = revision_name.split("/")
+    return RevisionKey(location, service, revision)
+
+
+def revision_id(service_id: str, number: int, rng: random.Random) -> str:
+    """Make up a revision's name as Google does: `service-00003-xkc`, at most 63 characters."""
+    ending = f"-{number:05d}-{''.join(rng.choices(CONSONANTS, k=3))}"
+    return service_id[: LONGEST_REVISION - len(ending)] + ending

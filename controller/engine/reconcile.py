@@ -1,0 +1,195 @@
+"""One pass over a service: gather, decide, apply."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from controller.core.decision import Command, Decision, decide, needs_evidence
+from controller.core.evidence import MINUTE, Evidence, EvidenceInvalid, arrange_evidence, final_until
+from controller.core.observation import Observation, ServiceState
+from controller.core.record import ANNOTATION, RecordInvalid, parse_record, write_record
+from controller.core.rollout import Rollout
+from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, shares_of
+from controller.ports import (
+    CanaryError,
+    Clock,
+    CloudRun,
+    ConflictError,
+    Metrics,
+    PermanentError,
+    RecordUnreadableError,
+    ServiceChange,
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Outside:
+    """All that a pass touches."""
+
+    cloud_run: CloudRun
+    metrics: Metrics
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass saw and did; `decision` is None where no rollout is on record."""
+
+    service: ServiceState
+    observation: Observation | None = None
+    decision: Decision | None = None
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The rollout as it stands after the pass."""
+        return self.decision.rollout if self.decision else None
+
+
+@dataclass
+class EvidenceCache:
+    """The minutes read last, kept until a newer minute is final: they never change."""
+
+    key: tuple[object, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def reconcile(
+    outside: Outside, service_name: str, cache: EvidenceCache, command: Command | None = None
+) -> Pass:
+    """Look at a service once, decide, and write what differs."""
+    # gather
+    service = outside.cloud_run.read_service(service_name)
+    rollout = read_rollout(service)
+    if rollout is None:
+        return Pass(service)
+    observation = gather(outside, service, rollout, cache)
+    # decide
+    decision = decide(rollout, observation, command)
+    # apply
+    if decision.split is not None or decision.rollout != rollout:
+        apply(outside.cloud_run, service, decision.rollout, decision.split)
+        log.info("decided", **described(decision))
+    return Pass(service, observation, decision)
+
+
+def look(outside: Outside, service_name: str) -> Pass:
+    """Return what a pass would see and decide, and write nothing."""
+    service = outside.cloud_run.read_service(service_name)
+    rollout = read_rollout(service)
+    if rollout is None:
+        return Pass(service)
+    observation = gather(outside, service, rollout, EvidenceCache())
+    return Pass(service, observation, replace(decide(rollout, observation), rollout=rollout, event=None))
+
+
+def read_rollout(service: ServiceState) -> Rollout | None:
+    """Return the rollout on the service's record; raises RecordUnreadableError."""
+    text = service.annotations.get(ANNOTATION)
+    if not text:
+        return None
+    try:
+        rollout = parse_record(text)
+    except RecordInvalid as invalid:
+        raise RecordUnreadableError(
+            f"the record of {service.name} (annotation {ANNOTATION}) cannot be read: {invalid}. Nothing was"
+            " changed. Use the version of canary that wrote it; or, to give the rollout up, set the traffic by"
+            f" hand and remove the annotation"
+        ) from None
+    if rollout.service != service.name:
+        raise RecordUnreadableError(
+            f"the record of {service.name} (annotation {ANNOTATION}) belongs to the service {rollout.service};"
+            " it was copied with the service's description. Remove the annotation"
+        )
+    return rollout
+
+
+def gather(outside: Outside, service: ServiceState, rollout: Rollout, cache: EvidenceCache) -> Observation:
+    """Read what a decision rests on. Metrics that cannot be read are a finding, never an error."""
+    return Observation(
+        now=outside.clock.now(),
+        service=service,
+        stable=outside.cloud_run.read_revision(service.name, rollout.stable),
+        candidate=outside.cloud_run.read_revision(service.name, rollout.candidate),
+        evidence=read_evidence(outside, rollout, cache) if needs_evidence(rollout) else None,
+    )
+
+
+def read_evidence(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> Evidence:
+    """Return the final minutes of all windows of the rollout."""
+    until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
+    key = (rollout.id, rollout.windows, until)
+    if cache.key != key:
+        evidence = _read_evidence(outside.metrics, rollout, until)
+        if evidence.problem:
+            return evidence
+        cache.key, cache.evidence = key, evidence
+    return cache.evidence
+
+
+def _read_evidence(metrics: Metrics, rollout: Rollout, until: datetime) -> Evidence:
+    start = _floor_minute(rollout.windows[0].start)
+    if until < start + MINUTE:
+        return arrange_evidence(rollout.windows, (), (), until)
+    pair: Sequence[str] = (rollout.stable, rollout.candidate)
+    try:
+        minutes = metrics.read_minutes(rollout.service, pair, start, until)
+        return arrange_evidence(
+            rollout.windows, minutes.get(rollout.stable, ()), minutes.get(rollout.candidate, ()), until
+        )
+    except (CanaryError, EvidenceInvalid) as error:
+        log.warning("metrics unreadable", service=rollout.service, error=str(error))
+        return Evidence(problem=str(error))
+
+
+def _floor_minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def apply(cloud_run: CloudRun, service: ServiceState, rollout: Rollout, split: Split | None) -> None:
+    """Write record and split together, and make sure that they are what is there now.
+
+    The service is read again just before the write, because the API may not compare etags: whoever wrote
+    since the decision makes it void. Raises ConflictError then, and nothing is written.
+    """
+    fresh = cloud_run.read_service(service.name)
+    if fresh.annotations != service.annotations or fresh.traffic != service.traffic:
+        raise ConflictError(f"{service.name} was changed by somebody else in the meantime")
+    if split is not None:
+        _check(split, rollout, fresh)
+    record = write_record(rollout)
+    changed = split if split != fresh.traffic else None
+    cloud_run.write_service(
+        ServiceChange(service.name, fresh.etag, {**fresh.annotations, ANNOTATION: record}, changed)
+    )
+    if cloud_run.read_service(service.name).annotations.get(ANNOTATION) != record:
+        raise ConflictError(f"the write to {service.name} was overwritten by somebody else")
+
+
+def _check(split: Split, rollout: Rollout, service: ServiceState) -> None:
+    """Refuse a split that no rollout may write: only an edit that stands may name other revisions."""
+    known = {rollout.stable, rollout.candidate}
+    if rollout.phase.is_terminal:
+        known |= {LATEST, *shares_of(service.traffic, LATEST)}
+    try:
+        check_split(split, known)
+    except SplitInvalid as invalid:
+        raise PermanentError(f"refused to write a split of {service.name}: {invalid}") from None
+
+
+def described(decision: Decision) -> dict[str, object]:
+    """Return a decision as the fields of a log entry."""
+    rollout = decision.rollout
+    return {
+        "service": rollout.service,
+        "rollout": rollout.id,
+        "event": decision.event.name.lower() if decision.event else "observed",
+        "phase": rollout.phase.value,
+        "candidate": rollout.candidate,
+        "candidate_percent": rollout.percent,
+        "reason": decision.reason,
+        "by": rollout.by,
+    }

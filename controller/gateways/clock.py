@@ -1,0 +1,56 @@
+"""Clocks: the machine's, and that of a local Cloud Run, which may run faster."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from google.api_core.exceptions import from_grpc_error
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.struct_pb2 import Struct
+
+from controller.gateways.google_errors import READ_TIMEOUT, translated
+from controller.ports import Clock
+
+
+class SystemClock(Clock):
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so many seconds."""
+        time.sleep(seconds)
+
+
+class EmulatorClock(Clock):
+    """The clock of a local Cloud Run, asked for at each use, so that it may jump or stand still."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._call: Any = channel.unary_unary(
+            "/canary.emulator.v1.Clock/Now",
+            request_serializer=Empty.SerializeToString,
+            response_deserializer=Struct.FromString,
+        )
+
+    def now(self) -> datetime:
+        """Return the emulator's time in UTC."""
+        return datetime.fromtimestamp(self._read()["now"], UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until the emulator's clock has gone so many seconds on."""
+        state = self._read()
+        until = state["now"] + seconds
+        while state["now"] < until:
+            speed = state["speed"] or 1000.0
+            time.sleep(min(1.0, max(0.001, (until - state["now"]) / speed)))
+            state = self._read()
+
+    def _read(self) -> Any:
+        with translated("reading the local Cloud Run's clock", "the local Cloud Run", "nothing"):
+            try:
+                return self._call(Empty(), timeout=READ_TIMEOUT)
+            except grpc.RpcError as error:
+                raise from_grpc_error(error) from error

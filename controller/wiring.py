@@ -1,0 +1,38 @@
+"""BUILDS everything once; nothing is built at import."""
+
+from dataclasses import dataclass
+
+import grpc
+
+from controller.engine.reconcile import Outside
+from controller.gateways.clock import EmulatorClock, SystemClock
+from controller.gateways.cloud_run import CloudRunGateway
+from controller.gateways.monitoring import MonitoringGateway
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project and region of Google Cloud, or of a local Cloud Run at `emulator` (HOST:PORT)."""
+
+    project: str
+    region: str
+    emulator: str = ""
+
+
+def connect(place: Place) -> Outside:
+    """Return the gateways to a place."""
+    if not place.emulator:
+        clock = SystemClock()
+        return Outside(
+            CloudRunGateway(place.project, place.region, clock.sleep),
+            MonitoringGateway(place.project, place.region, clock.sleep),
+            clock,
+        )
+    # A proxy of the environment would capture even loopback.
+    channel = grpc.insecure_channel(place.emulator, options=[("grpc.enable_http_proxy", 0)])
+    local = EmulatorClock(channel)
+    return Outside(
+        CloudRunGateway(place.project, place.region, SystemClock().sleep, channel),
+        MonitoringGateway(place.project, place.region, SystemClock().sleep, channel),
+        local,
+    )

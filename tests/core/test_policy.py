@@ -1,0 +1,368 @@
+"""Policies: what plain values become, which mistakes are found, and what is said about them."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from controller.core.explanation import explain_policy, explanation_lines
+from controller.core.policy import (
+    AdvanceOn,
+    AfterPromotion,
+    Confidence,
+    ErrorGuard,
+    Guards,
+    Hold,
+    LatencyGuard,
+    Mistake,
+    OnNewRevision,
+    Policy,
+    PolicyInvalid,
+    Step,
+    Tolerance,
+    WhenUnsure,
+    evidence_time,
+    parse_policy,
+    policy_as_plain,
+    policy_digest,
+    smallest_limit,
+)
+from controller.core.policy_fields import PERCENTILES
+from controller.core.policy_schema import policy_reference, policy_schema
+from controller.core.units import duration_text, parse_duration, parse_share, share_text
+
+MINUTE = timedelta(minutes=1)
+LARGEST_RECORD_SHARE = 1200
+
+
+def mistakes_in(plain: object) -> dict[str, str]:
+    with pytest.raises(PolicyInvalid) as caught:
+        parse_policy(plain)
+    assert caught.value.mistakes
+    return {".".join(map(str, each.path)): each.message for each in caught.value.mistakes}
+
+
+def policy_or_mistakes(plain: object) -> Policy | tuple[Mistake, ...]:
+    try:
+        return parse_policy(plain)
+    except PolicyInvalid as error:
+        return error.mistakes
+
+
+def minutes(low: int, high: int) -> some.SearchStrategy[timedelta]:
+    return some.integers(low, high).map(lambda count: count * MINUTE)
+
+
+durations = some.integers(0, 3_600_000).map(lambda count: timedelta(milliseconds=count))
+shares = some.floats(0, 1)
+holds = some.builds(
+    Hold, at_least=minutes(1, 60), at_most=minutes(300, 900), requests=some.integers(1, 10**6)
+)
+error_guards = some.builds(
+    ErrorGuard,
+    tolerance=some.builds(Tolerance, factor=some.floats(1, 100), points=shares),
+    ceiling=some.none() | shares.filter(bool),
+    codes=some.lists(some.sampled_from(["5xx", "4xx", "503", "429"]), min_size=1, unique=True).map(tuple),
+    observe=some.booleans(),
+)
+latency_guards = some.builds(
+    LatencyGuard,
+    tolerance=some.builds(Tolerance, factor=some.floats(1, 100)),
+    ceilings=some.dictionaries(some.sampled_from(PERCENTILES), durations.filter(bool)),
+    observe=some.booleans(),
+)
+guards = some.one_of(
+    some.builds(
+        Guards,
+        errors=error_guards.filter(lambda guard: not guard.observe),
+        latency=some.none() | latency_guards,
+    ),
+    some.builds(
+        Guards,
+        errors=some.none() | error_guards,
+        latency=latency_guards.filter(lambda guard: not guard.observe),
+    ),
+)
+steps = some.sets(some.integers(1, 100), min_size=1, max_size=8).flatmap(
+    lambda percents: some.tuples(
+        *(some.builds(Step, traffic=some.just(percent), hold=holds) for percent in sorted(percents))
+    )
+)
+policies = some.builds(
+    Policy,
+    steps=steps,
+    hold=holds,
+    bake=holds,
+    guards=guards,
+    confidence=some.builds(
+        Confidence,
+        false_rollback=some.floats(0, 0.5, exclude_min=True, exclude_max=True),
+        promotion=some.floats(0.5, 1, exclude_max=True),
+    ),
+    advance_on=some.sampled_from(AdvanceOn),
+    when_unsure=some.sampled_from(WhenUnsure),
+    after_promotion=some.sampled_from(AfterPromotion),
+    on_new_revision=some.sampled_from(OnNewRevision),
+    ready_within=durations.filter(bool),
+    settle=durations,
+    metrics_delay=durations,
+)
+field_names = some.sampled_from(
+    [
+        *Policy.model_fields,
+        *Hold.model_fields,
+        *ErrorGuard.model_fields,
+        *LatencyGuard.model_fields,
+        "errors",
+        "p95",
+    ]
+)
+plain_values: some.SearchStrategy[Any] = some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats()
+    | some.text(max_size=8)
+    | some.sampled_from(["10m", "5%", "off", "5xx", "hold", 1, 5, 0.05]),
+    lambda below: (
+        some.lists(below, max_size=4)
+        | some.dictionaries(field_names | some.text() | some.integers(), below, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@given(policies)
+def test_a_policy_survives_the_way_through_json(policy: Policy) -> None:
+    plain = policy_as_plain(policy)
+    again = parse_policy(json.loads(json.dumps(plain)))
+    assert again == policy
+    assert policy_digest(again) == policy_digest(policy)
+
+
+@given(policies)
+def test_every_policy_can_be_explained(policy: Policy) -> None:
+    explanation = explain_policy(policy)
+    assert explanation.least < explanation.most
+    assert len(explanation.steps) == len(policy.steps)
+    assert all("\n" not in line for line in explanation_lines(explanation))
+
+
+@given(plain_values | some.dictionaries(field_names, plain_values))
+def test_any_plain_value_gives_a_policy_or_its_mistakes(plain: object) -> None:
+    read = policy_or_mistakes(plain)
+    assert read
+    if not isinstance(read, Policy):
+        assert all(each.message and "\n" not in each.message for each in read)
+
+
+def test_an_empty_policy_is_the_standard_one() -> None:
+    policy = parse_policy({})
+    assert policy == Policy()
+    assert [step.traffic for step in policy.steps] == [5, 25, 50]
+    assert policy.hold == Hold(at_least=5 * MINUTE, at_most=30 * MINUTE, requests=50)
+    assert policy.bake == Hold(at_least=15 * MINUTE, at_most=60 * MINUTE, requests=50)
+    assert policy.guards.errors == ErrorGuard(tolerance=Tolerance(factor=1.25, points=0.002), ceiling=0.05)
+    assert policy.guards.latency == LatencyGuard(tolerance=Tolerance(factor=1.21), ceilings={})
+    assert policy.confidence == Confidence(false_rollback=0.01, promotion=0.95)
+
+
+def test_a_policy_in_a_record_is_small() -> None:
+    assert len(json.dumps(policy_as_plain(Policy()))) < LARGEST_RECORD_SHARE
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ({"steps": ["5%", 25]}, {"steps": [{"traffic": "5%"}, {"traffic": 25}]}),
+        ({"hold": "10m"}, {"hold": {"at_least": "10m", "at_most": "40m", "requests": 50}}),
+        ({"hold": "6m"}, {"hold": {"at_least": "6m", "at_most": "30m"}}),
+        ({"bake": "20m"}, {"bake": {"at_least": "20m", "at_most": "80m"}}),
+        ({"bake": {"requests": 9}}, {"bake": {"at_least": "15m", "at_most": "1h", "requests": 9}}),
+        ({"guards": {"errors": "2%"}}, {"guards": {"errors": {"ceiling": 0.02}}}),
+        ({"guards": {"errors": True}}, {}),
+        ({"guards": {"latency": "800ms"}}, {"guards": {"latency": {"ceilings": {"p95": "800ms"}}}}),
+        ({"guards": {"latency": False}}, {"guards": {"latency": None}}),
+        ({"guards": {"latency": "off"}}, {"guards": {"latency": None}}),
+        (
+            {"guards": {"errors": {"tolerance": 2}}},
+            {"guards": {"errors": {"tolerance": {"factor": 2, "points": "0.2%"}}}},
+        ),
+        ({"guards": {"errors": {"codes": 503}}}, {"guards": {"errors": {"codes": ["503"]}}}),
+        ({"confidence": {"false_rollback": "1%"}}, {"confidence": {"false_rollback": 0.01}}),
+    ],
+)
+def test_a_short_form_means_its_long_form(short: object, long: object) -> None:
+    assert parse_policy(short) == parse_policy(long)
+
+
+def test_a_step_takes_from_the_policys_hold_what_it_does_not_say() -> None:
+    policy = parse_policy(
+        {
+            "hold": {"at_least": "10m", "requests": 7},
+            "steps": ["5%", {"traffic": "9%", "hold": {"requests": 3}}],
+        }
+    )
+    assert policy.steps[0].hold == Hold(at_least=10 * MINUTE, at_most=40 * MINUTE, requests=7)
+    assert policy.steps[1].hold == Hold(at_least=10 * MINUTE, at_most=40 * MINUTE, requests=3)
+
+
+def test_a_step_without_a_limit_gets_one_that_fits_its_own_time() -> None:
+    policy = parse_policy({"hold": "10m", "steps": [{"traffic": 5, "hold": "1h"}]})
+    assert policy.steps[0].hold.at_most == timedelta(hours=4)
+
+
+def test_everything_at_once_is_a_policy() -> None:
+    assert parse_policy({"steps": [100]}).steps == (Step(traffic=100),)
+
+
+@pytest.mark.parametrize(
+    ("plain", "place", "words"),
+    [
+        (None, "", "expected a mapping"),
+        ([], "", "expected a mapping"),
+        ({"version": 2}, "version", "version 1"),
+        ({"version": True}, "version", "version 1"),
+        ({"steps": []}, "steps", "at least one step"),
+        ({"steps": "5%"}, "steps", "expected a list"),
+        ({"steps": [10, 200]}, "steps.1.traffic", "between 1% and 100%"),
+        ({"steps": [0]}, "steps.0.traffic", "between 1% and 100%"),
+        ({"steps": ["0.5%"]}, "steps.0.traffic", "whole percents"),
+        ({"steps": [True]}, "steps.0.traffic", "not true"),
+        ({"steps": [10, 5]}, "steps.1.traffic", "5% follows 10%"),
+        ({"steps": [10, 10]}, "steps.1.traffic", "must rise"),
+        ({"steps": [{"hold": "5m"}]}, "steps.0.traffic", "missing"),
+        ({"hold": 10}, "hold.at_least", "write 10m or 10s"),
+        ({"hold": "10"}, "hold.at_least", "write 10m or 10s"),
+        ({"hold": "1:30"}, "hold.at_least", "write 1h30m or 1m30s"),
+        ({"hold": "1.5h"}, "hold.at_least", "1h30m"),
+        ({"hold": "90s"}, "hold.at_least", "write 2m"),
+        ({"hold": "99d"}, "hold.at_least", "too long"),
+        ({"hold": "5m1h"}, "hold.at_least", "out of order"),
+        ({"hold": {"at_most": False}}, "hold.at_most", "not false"),
+        ({"hold": {"requests": 0}}, "hold.requests", "between 1"),
+        ({"hold": {"requests": True}}, "hold.requests", "not true"),
+        ({"hold": {"at_most": "9m"}}, "hold.at_most", "write at least 10m"),
+        ({"bake": {"at_most": "5m"}}, "bake.at_most", "write at least 20m"),
+        ({"guards": {"errors": {"ceiling": 5}}}, "guards.errors.ceiling", "percent sign"),
+        ({"guards": {"errors": {"ceiling": float("nan")}}}, "guards.errors.ceiling", "between 0% and 100%"),
+        ({"guards": {"errors": {"codes": ["5xx", "abc"]}}}, "guards.errors.codes.1", "'abc'"),
+        ({"guards": {"errors": {"tolerance": float("inf")}}}, "guards.errors.tolerance.factor", "inf"),
+        ({"guards": {"errors": {"tolerance": 0.9}}}, "guards.errors.tolerance.factor", "at least 1"),
+        (
+            {"guards": {"latency": {"tolerance": {"factor": 2, "points": "1%"}}}},
+            "guards.latency.tolerance.points",
+            "by a factor alone",
+        ),
+        ({"guards": {"latency": {"ceilings": {"p96": "1s"}}}}, "guards.latency.ceilings.p96", "p50, p90"),
+        ({"guards": {"latency": {"ceilings": {"p95": 800}}}}, "guards.latency.ceilings.p95", "no unit"),
+        ({"guards": {"errors": "off", "latency": "off"}}, "guards", "no guard decides"),
+        ({"guards": {"errors": "off", "latency": {"observe": True}}}, "guards", "no guard decides"),
+        ({"confidence": {"false_rollback": "50%"}}, "confidence.false_rollback", "below 50%"),
+        ({"confidence": {"promotion": "100%"}}, "confidence.promotion", "below 100%"),
+        ({"when_unsure": "advanse"}, "when_unsure", "did you mean 'advance'?"),
+        ({"when_unsure": True}, "when_unsure", "not true"),
+        ({"tolerence": 1, "steps": [5]}, "tolerence", "unknown field 'tolerence'"),
+        ({"guards": {"errors": {"tolerence": 1}}}, "guards.errors.tolerence", "did you mean 'tolerance'?"),
+        ({"settle": "-1s"}, "settle", "expected a duration"),
+        ({"ready_within": "0s"}, "ready_within", "longer than 0s"),
+    ],
+)
+def test_a_mistake_says_its_place_and_what_to_write(plain: object, place: str, words: str) -> None:
+    found = mistakes_in(plain)
+    assert list(found) == [place]
+    assert words in found[place]
+
+
+def test_all_mistakes_are_found_at_once_also_those_between_fields() -> None:
+    found = mistakes_in(
+        {
+            "stpes": [5],
+            "steps": [10, 5],
+            "hold": {"at_least": "10m", "at_most": "12m"},
+            "guards": {"errors": {"ceiling": 7, "codes": []}, "latency": {"tolerance": []}},
+            "when_unsure": "panic",
+        }
+    )
+    assert set(found) == {
+        "stpes",
+        "steps.1.traffic",
+        "hold.at_most",
+        "guards.errors.ceiling",
+        "guards.errors.codes",
+        "guards.latency.tolerance",
+        "when_unsure",
+    }
+
+
+@given(minutes(1, 600), durations, durations)
+def test_the_smallest_limit_that_a_mistake_names_is_accepted(
+    at_least: timedelta, settle: timedelta, metrics_delay: timedelta
+) -> None:
+    policy = Policy(steps=(Step(traffic=5),), settle=timedelta(0), metrics_delay=timedelta(0))
+    policy = policy.model_copy(update={"settle": settle, "metrics_delay": metrics_delay})
+    hold = Hold(at_least=at_least, at_most=timedelta(days=3))
+    smallest = smallest_limit(policy, hold)
+    assert evidence_time(policy, hold) < smallest <= evidence_time(policy, hold) + MINUTE
+
+
+@given(some.integers(0, 30 * 86_400_000).map(lambda count: timedelta(milliseconds=count)))
+def test_a_duration_reads_back_as_it_was_written(duration: timedelta) -> None:
+    assert parse_duration(duration_text(duration)) == duration
+
+
+@given(shares)
+def test_a_share_reads_back_as_it_was_written(share: float) -> None:
+    assert parse_share(share_text(share)) == share
+
+
+def test_a_change_of_policy_changes_its_digest() -> None:
+    assert policy_digest(parse_policy({"bake": "16m"})) != policy_digest(Policy())
+
+
+def test_the_explanation_of_the_standard_policy_gives_times() -> None:
+    lines = list(explanation_lines(explain_policy(Policy())))
+    assert lines[0].startswith("Step 1: 5% of the traffic for 9m30s to 30m, until 5m of evidence")
+    assert "A good release takes about 48m, and at most 2h30m plus the time to become ready." in lines
+    assert not any(line.startswith("Warning") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("plain", "warning"),
+    [
+        ({"guards": {"errors": {"ceiling": "off"}}}, "no ceiling decides"),
+        ({"guards": {"errors": {"tolerance": {"factor": 1, "points": "0%"}}}}, "tolerates nothing"),
+        ({"hold": "1m"}, "judged on 1m"),
+        ({"steps": [60]}, "the first step gives 60%"),
+        ({"when_unsure": "advance"}, "without evidence"),
+    ],
+)
+def test_a_doubtful_policy_is_warned_about(plain: object, warning: str) -> None:
+    assert any(warning in text for text in explain_policy(parse_policy(plain)).warnings)
+
+
+def test_the_bake_is_said_to_decide_by_ceilings_alone() -> None:
+    assert "only ceilings decide" in explain_policy(Policy()).bake
+    without = parse_policy({"guards": {"errors": {"ceiling": "off"}}})
+    assert "nothing can roll it back" in explain_policy(without).bake
+
+
+def test_every_field_in_the_schema_is_described_and_closed() -> None:
+    schema = policy_schema()
+    objects = [schema, *schema["$defs"].values()]
+    parts = [form for each in objects for form in each.get("anyOf", [each]) if "properties" in form]
+    assert len(parts) == 8
+    for part in parts:
+        assert part["additionalProperties"] is False
+        assert all(field["description"].endswith((".", "`")) for field in part["properties"].values())
+    assert schema["properties"]["settle"]["default"] == "30s"
+    assert schema["properties"]["steps"]["default"] == ["5%", "25%", "50%"]
+
+
+def test_the_reference_names_every_field() -> None:
+    reference = policy_reference()
+    for name in Policy.model_fields:
+        assert f"| `{name}` |" in reference

@@ -1,0 +1,144 @@
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+
+import pytest
+from builders import NOW, a_policy, a_rollout
+
+from controller.core.evidence import Window
+from controller.core.rollout import (
+    COMMANDS,
+    MOVES,
+    TERMINAL,
+    Event,
+    IllegalMove,
+    Impossible,
+    Phase,
+    Refuse,
+    Rollout,
+    Stay,
+    moved,
+    observed,
+)
+
+EVERYTHING = list(product(Phase, Event))
+
+
+def test_the_table_has_no_gaps() -> None:
+    assert set(MOVES) == set(Phase)
+    assert all(set(moves) == set(Event) for moves in MOVES.values())
+
+
+@pytest.mark.parametrize(("phase", "event"), EVERYTHING)
+def test_every_move_is_made_refused_or_impossible_and_never_leaves_an_end(phase: Phase, event: Event) -> None:
+    rollout = a_rollout(phase, paused_phase=Phase.STEPPING if phase is Phase.PAUSED else None)
+    if isinstance(MOVES[phase][event], Impossible):
+        with pytest.raises(IllegalMove):
+            moved(rollout, event, NOW, "so", "me")
+        return
+    after = moved(rollout, event, NOW, "so", "me")
+    if isinstance(after, Rollout):
+        assert phase not in TERMINAL
+        assert (after.since, after.observed_at, after.reason, after.by) == (NOW, None, "so", "me")
+        assert all(window.end for window in after.windows)
+    else:
+        assert after.why
+
+
+@pytest.mark.parametrize(("phase", "command"), list(product(Phase, sorted(COMMANDS))))
+def test_every_command_works_in_every_phase_or_says_why_not(phase: Phase, command: Event) -> None:
+    assert not isinstance(MOVES[phase][command], Impossible)
+
+
+@pytest.mark.parametrize("phase", sorted(TERMINAL))
+def test_a_command_after_the_end_changes_nothing(phase: Phase) -> None:
+    for command in COMMANDS:
+        assert isinstance(moved(a_rollout(phase), command, NOW, "so", "me"), Stay)
+
+
+def after(rollout: Rollout, event: Event) -> Rollout:
+    result = moved(rollout, event, NOW, "so", "me")
+    assert isinstance(result, Rollout)
+    return result
+
+
+def test_passing_each_step_leads_to_the_bake_and_to_the_end() -> None:
+    rollout = a_rollout(Phase.CHECKING, step=-1, policy=a_policy(steps=[5, 25]))
+    seen = []
+    for event in (Event.CHECKED, Event.PASSED, Event.PASSED, Event.PASSED):
+        rollout = after(rollout, event)
+        seen.append((rollout.phase, rollout.step, rollout.percent))
+    assert seen == [
+        (Phase.STEPPING, 0, 5),
+        (Phase.STEPPING, 1, 25),
+        (Phase.BAKING, 2, 100),
+        (Phase.PROMOTED, 2, 100),
+    ]
+
+
+def test_a_policy_of_all_at_once_goes_from_the_checks_to_the_bake() -> None:
+    rollout = after(a_rollout(Phase.CHECKING, step=-1, policy=a_policy(steps=[100])), Event.CHECKED)
+    assert (rollout.phase, rollout.percent) == (Phase.BAKING, 100)
+
+
+def test_a_pause_keeps_the_share_and_resume_goes_back_to_the_same_step() -> None:
+    paused = after(a_rollout(Phase.STEPPING, step=1), Event.PAUSE)
+    assert (paused.phase, paused.percent, paused.paused_phase, paused.held) == (
+        Phase.PAUSED,
+        25,
+        Phase.STEPPING,
+        False,
+    )
+    resumed = after(paused, Event.RESUME)
+    assert (resumed.phase, resumed.step, resumed.percent, resumed.paused_phase) == (
+        Phase.STEPPING,
+        1,
+        25,
+        None,
+    )
+
+
+def test_promote_out_of_a_pause_goes_to_the_step_after_the_paused_one() -> None:
+    promoted = after(after(a_rollout(Phase.STEPPING, step=1), Event.PAUSE), Event.PROMOTE)
+    assert (promoted.phase, promoted.step, promoted.percent) == (Phase.STEPPING, 2, 50)
+
+
+def test_promote_out_of_a_paused_bake_ends_it() -> None:
+    paused = after(a_rollout(Phase.BAKING, step=3), Event.PAUSE)
+    assert paused.percent == 100
+    assert after(paused, Event.PROMOTE).phase is Phase.PROMOTED
+    assert after(paused, Event.PROMOTE_FULL).phase is Phase.BAKING
+
+
+def test_a_candidate_that_was_not_ready_when_paused_cannot_be_promoted() -> None:
+    paused = after(a_rollout(Phase.WAITING, step=-1), Event.PAUSE)
+    for command in (Event.PROMOTE, Event.PROMOTE_FULL):
+        assert isinstance(moved(paused, command, NOW, "so", "me"), Refuse)
+    assert after(paused, Event.RESUME).phase is Phase.WAITING
+
+
+def test_a_hold_by_the_policy_is_told_from_a_pause_by_a_person() -> None:
+    assert after(a_rollout(), Event.STUCK).held
+    assert not after(after(a_rollout(), Event.STUCK), Event.RESUME).held
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.CHECKING, Phase.STEPPING, Phase.PAUSED, Phase.BAKING])
+def test_a_rollback_takes_all_users_back_from_any_phase(phase: Phase) -> None:
+    rolled_back = after(a_rollout(phase), Event.ROLLBACK)
+    assert (rolled_back.phase, rolled_back.percent) == (Phase.ROLLED_BACK, 0)
+
+
+def test_evidence_counts_from_the_settle_time_after_the_split_is_seen() -> None:
+    rollout = observed(a_rollout(), NOW)
+    assert rollout.window == Window(5, NOW + timedelta(seconds=30))
+    assert after(rollout, Event.PASSED).windows == (Window(5, NOW + timedelta(seconds=30), NOW),)
+
+
+def test_a_pause_collects_no_evidence() -> None:
+    assert observed(a_rollout(Phase.PAUSED), NOW).windows == ()
+
+
+def test_it_is_over_only_when_its_end_is_seen_served() -> None:
+    ended = a_rollout(Phase.ROLLED_BACK)
+    assert not ended.is_over
+    assert replace(ended, observed_at=NOW).is_over

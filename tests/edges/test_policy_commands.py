@@ -1,0 +1,104 @@
+"""The policy commands: what they print, how they end, and what they do not load."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from controller.cli.policy import app
+from controller.core.policy import Policy, policy_digest
+from controller.core.policy_schema import policy_reference, policy_schema
+
+ROOT = Path(__file__).parents[2]
+STANDARD = str(ROOT / "policies/standard.yaml")
+CAREFUL = str(ROOT / "policies/careful.yaml")
+BAD = "version: 1\nstesp: [5]\nhold: 10\n"
+
+
+def a_bad_file(folder: Path) -> str:
+    file = folder / "bad.yaml"
+    file.write_text(BAD)
+    return str(file)
+
+
+def test_check_says_ok_for_each_sound_file() -> None:
+    result = CliRunner().invoke(app, ["check", STANDARD, CAREFUL])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [f"{STANDARD}: ok", f"{CAREFUL}: ok"]
+
+
+def test_check_lists_every_mistake_and_ends_with_2(tmp_path: Path) -> None:
+    bad = a_bad_file(tmp_path)
+    result = CliRunner().invoke(app, ["check", bad, STANDARD, str(tmp_path / "none.yaml")])
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [
+        f"{bad}:2: stesp: unknown field 'stesp'; did you mean 'steps'?",
+        f"{bad}:3: hold.at_least: 10 has no unit; write 10m or 10s",
+        f"{STANDARD}: ok",
+        f"{tmp_path / 'none.yaml'}: there is no such file; check the path",
+    ]
+
+
+def test_check_as_json_gives_one_object_with_each_file(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", "--json", STANDARD, a_bad_file(tmp_path)])
+    assert result.exit_code == 2
+    good, bad = json.loads(result.stdout)["files"]
+    assert good["ok"] is True
+    assert good["digest"] == policy_digest(Policy())
+    assert bad["ok"] is False
+    assert [(each["line"], each["path"]) for each in bad["mistakes"]] == [(2, "stesp"), (3, "hold.at_least")]
+
+
+def test_explain_tells_a_person_what_will_happen() -> None:
+    result = CliRunner().invoke(app, ["explain", STANDARD])
+    assert result.exit_code == 0
+    assert "A good release takes about 48m" in result.stdout
+
+
+def test_explain_as_json_gives_the_times() -> None:
+    result = CliRunner().invoke(app, ["explain", STANDARD, "--json"])
+    plain = json.loads(result.stdout)
+    assert (plain["least"], plain["most"], len(plain["steps"])) == ("48m", "2h30m", 3)
+
+
+def test_explain_of_a_bad_file_ends_with_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["explain", a_bad_file(tmp_path)])
+    assert result.exit_code == 2
+    assert "did you mean 'steps'?" in result.output
+    as_json = CliRunner().invoke(app, ["explain", "--json", a_bad_file(tmp_path)])
+    assert as_json.exit_code == 2
+    assert json.loads(as_json.stdout)["ok"] is False
+
+
+def test_schema_and_reference_are_printed() -> None:
+    assert json.loads(CliRunner().invoke(app, ["schema"]).stdout) == policy_schema()
+    assert CliRunner().invoke(app, ["reference"]).stdout == policy_reference()
+
+
+def test_check_loads_nothing_of_google_and_no_network() -> None:
+    program = (
+        "import sys\n"
+        "from controller.cli.policy import app\n"
+        f"app(['check', {STANDARD!r}], standalone_mode=False)\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}"
+        " & {'google', 'grpc', 'structlog', 'aiohttp', 'tenacity'}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines() == [f"{STANDARD}: ok", "[]"]
+
+
+def test_a_wrong_file_name_shows_no_traceback(tmp_path: Path) -> None:
+    program = "from controller.cli.policy import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "check", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
