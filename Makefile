@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= 4
 
-.PHONY: help demo test check format lint types imports tests schema lock clean
+.PHONY: help demo test check format lint types imports tests docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ imports: $(VENV)/.dev
 
 tests: $(VENV)/.dev  ## the tests alone
 	@$(BIN)/pytest -n $(TESTS_AT_ONCE) $(ARGS)
+
+docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
+	@$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.dev  ## write the locked requirements anew
 	@sh requirements/lock.sh $(BIN)/uv

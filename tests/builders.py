@@ -29,7 +29,6 @@ def a_rollout(phase: Phase = Phase.STEPPING, step: int = 0, **fields: Any) -> Ro
         stable=STABLE,
         candidate=CANDIDATE,
         newest=CANDIDATE,
-        found=(Target(STABLE, 100),),
         follows_latest=False,
         policy=policy,
         phase=phase,

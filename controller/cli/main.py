@@ -28,6 +28,9 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")
 
 
+GOES_ON = "the rollout stays as it is, and the same command goes on with it"
+
+
 class Terminated(BaseException):
     """The process was asked to end."""
 
@@ -53,19 +56,13 @@ def main() -> int:
     """Run the command line and return its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        _run()
+        app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
     except KeyboardInterrupt:
-        return _said(
-            "interrupted; the rollout stays as it is, and the same command goes on with it",
-            ExitCode.INTERRUPTED,
-        )
+        return _said(f"interrupted; {GOES_ON}", ExitCode.INTERRUPTED)
     except Terminated:
-        return _said(
-            "terminated; the rollout stays as it is, and the same command goes on with it",
-            ExitCode.TERMINATED,
-        )
+        return _said(f"terminated; {GOES_ON}", ExitCode.TERMINATED)
     except BrokenPipeError:
         return ExitCode.UNEXPECTED
     except Exception as error:  # noqa: BLE001 -- no traceback reaches a person
@@ -73,36 +70,26 @@ def main() -> int:
     return ExitCode.DONE
 
 
-def _run() -> None:
-    if not set(sys.argv[1:2]) & {"policy", "--help", "--version", "local"} and len(sys.argv) > 1:
-        from controller.cli.logs import configure_logs
-
-        configure_logs()
-    app()
-
-
 def _terminate(_: int, __: FrameType | None) -> None:
     raise Terminated
 
 
 def _failed(error: Exception) -> ExitCode:
+    import structlog
+
     from controller.core.opening import OpeningRefused
     from controller.gateways.policy_files import PolicyFileInvalid
-
-    if isinstance(error, OpeningRefused | PolicyFileInvalid):
-        return _said(str(error), ExitCode.USAGE)
     from controller.ports import CanaryError, NotFoundError, RecordUnreadableError
 
-    if isinstance(error, NotFoundError | RecordUnreadableError):
+    if isinstance(error, OpeningRefused | PolicyFileInvalid | NotFoundError | RecordUnreadableError):
         return _said(str(error), ExitCode.USAGE)
     if isinstance(error, CanaryError):
         return _said(str(error), ExitCode.UNAVAILABLE)
-    import structlog
 
     structlog.get_logger().debug("unexpected", exc_info=error)
     return _said(
-        f"unexpected {type(error).__name__}: {error}. The rollout stays as it is. Please report this, with what"
-        " CANARY_LOG_LEVEL=debug prints",
+        f"unexpected {type(error).__name__}: {error}. The rollout stays as it is. Please report this, with"
+        " what CANARY_LOG_LEVEL=debug prints",
         ExitCode.UNEXPECTED,
     )
 

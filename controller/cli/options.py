@@ -64,10 +64,11 @@ def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place
 
 def connected(project: str, region: str, emulator: str, *, local: bool) -> "Outside":
     """Return the gateways to the place that the options name."""
-    place = place_of(project, region, emulator, local=local)
+    from controller.cli.logs import configure_logs
     from controller.wiring import connect
 
-    return connect(place)
+    configure_logs()
+    return connect(place_of(project, region, emulator, local=local))
 
 
 def checked_service(service: str) -> str:

@@ -109,7 +109,7 @@ def followed_to_the_end(outside: "Outside", request: "Request", view: "View") ->
 
 def _found(rollout: Rollout, request: "Request") -> str:
     if rollout.phase.is_terminal:
-        return f"{rollout.candidate} has been rolled out before; a rejected revision needs: canary retry {rollout.service}"
+        return f"{rollout.candidate} was rolled out before; to try it again: canary retry {rollout.service}"
     text = f"Going on with the rollout of {rollout.candidate}, {rollout.phase.value} at {rollout.percent} %."
     if rollout.policy != request.policy:
         text += " It keeps the policy that it began with, which is not the one given now."
@@ -132,23 +132,22 @@ def ending_text(followed: "Followed") -> str:
     rollout = followed.rollout
     if followed.ending is Ending.REPLACED:
         return f"Superseded: another rollout of {rollout.service} took the place of this one."
+    reason, everybody = _sentence(rollout.reason), f"serves all users of {rollout.service}"
     match rollout.phase:
         case Phase.PROMOTED:
-            return f"Promoted: {rollout.candidate} serves all users of {rollout.service}. {_sentence(rollout.reason)}"
+            return f"Promoted: {rollout.candidate} {everybody}. {reason}"
+        case Phase.ROLLED_BACK if rollout.follows_latest:
+            pinned = "Traffic stays pinned, because LATEST would be the rejected revision."
+            return f"Rolled back: {rollout.stable} {everybody}. {reason} {pinned}"
         case Phase.ROLLED_BACK:
-            text = f"Rolled back: {rollout.stable} serves all users of {rollout.service}. {_sentence(rollout.reason)}"
-            if rollout.follows_latest:
-                text += " Traffic stays pinned there, because LATEST would be the revision that was rejected."
-            return text
+            return f"Rolled back: {rollout.stable} {everybody}. {reason}"
         case Phase.FAILED:
-            return f"Failed: {rollout.stable} still serves all users of {rollout.service}. {_sentence(rollout.reason)}"
+            return f"Failed: {rollout.stable} still {everybody}. {reason}"
         case Phase.SUPERSEDED:
-            return f"Superseded: {_sentence(rollout.reason)}"
+            return f"Superseded: {reason}"
         case _:
-            return (
-                f"Held at {rollout.percent} %: {_sentence(rollout.reason)} A person decides:"
-                f" canary resume, promote or rollback {rollout.service}."
-            )
+            commands = f"canary resume, promote or rollback {rollout.service}"
+            return f"Held at {rollout.percent} %: {reason} A person decides: {commands}."
 
 
 def _sentence(reason: str) -> str:

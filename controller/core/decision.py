@@ -1,7 +1,8 @@
 """The decision: one rollout and one observation in, the rollout and the split that should be out.
 
 Asked in this order, so that no metric can delay what matters more: an ended rollout, a person's rollback,
-traffic edited by hand, a candidate that is gone or overtaken, other commands, deadlines, and only then evidence.
+traffic edited by hand, a candidate that is gone or overtaken, other commands, deadlines, and only then
+evidence.
 """
 
 from dataclasses import dataclass

@@ -62,8 +62,8 @@ def open_rollout(
     stable = by_name.get(next(iter(others)))
     if stable is None or not stable.ready:
         raise OpeningRefused(
-            f"stable {next(iter(others))} is not ready, so there would be no way back; mend it or serve another"
-            " revision first"
+            f"stable {next(iter(others))} is not ready, so there would be no way back; mend it, or serve"
+            " another revision first"
         )
     rollout = Rollout(
         id=rollout_id(service.name, chosen.name, now),
@@ -71,7 +71,6 @@ def open_rollout(
         stable=stable.name,
         candidate=chosen.name,
         newest=service.latest_created,
-        found=service.traffic,
         follows_latest=follows_latest(service.traffic) or _was_following(service, previous),
         policy=policy,
         phase=Phase.WAITING,

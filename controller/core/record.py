@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -84,5 +85,6 @@ def _checked(rollout: Rollout) -> Rollout:
     return rollout
 
 
+@cache
 def _rollouts() -> TypeAdapter[Rollout]:
     return TypeAdapter(Rollout)

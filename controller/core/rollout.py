@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from controller.core.evidence import Window
 from controller.core.policy import Hold, Policy
-from controller.core.traffic import Split, tag_for
+from controller.core.traffic import tag_for
 
 ALL = 100
 
@@ -180,8 +180,8 @@ MOVES: dict[Phase, dict[Event, Move]] = {
 class Rollout:
     """One candidate on its way; times are aware, `percent` is the candidate's whole percent of the users.
 
-    `step` counts from 0; -1 is before the first step, and the number of steps is the bake. `found` is the
-    split before the rollout; `newest` is the newest revision when it began, so that a newer one is noticed.
+    `step` counts from 0; -1 is before the first step, and the number of steps is the bake. `newest`
+    is the newest revision when it began, so that a newer one is noticed.
     """
 
     id: str
@@ -189,7 +189,6 @@ class Rollout:
     stable: str
     candidate: str
     newest: str
-    found: Split
     follows_latest: bool
     """Whether the service sent its users to LATEST before a rollout pinned them."""
     policy: Policy

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from google.cloud import run_v2
 from google.protobuf import message, timestamp_pb2
 
+from controller.emulator.instants import instant_of, stamp
 from controller.emulator.names import RevisionKey, short
 from controller.emulator.traffic import Split
 
@@ -21,7 +22,7 @@ class Failure:
     """Why a revision did not become ready."""
 
     message: str
-    reason: run_v2.Condition.RevisionReason = Reason.HEALTH_CHECK_CONTAINER_ERROR
+    reason: int = Reason.HEALTH_CHECK_CONTAINER_ERROR
 
 
 @dataclass
@@ -60,10 +61,11 @@ class ServiceState:
 
     def touch(self, now: datetime, principal: str) -> None:
         """Count a write: a new generation, time and etag. No two writes carry the same time."""
-        if self.proto.generation:
-            now = max(now, self.proto.update_time + timedelta(microseconds=1))
+        before = instant_of(self.proto.update_time)
+        if before is not None:
+            now = max(now, before + timedelta(microseconds=1))
         self.proto.generation += 1
-        self.proto.update_time = now
+        self.proto.update_time = stamp(now)
         self.proto.last_modifier = principal
         self.proto.etag = etag_of(self.proto.name, now)
 
@@ -87,14 +89,12 @@ def version_of(etag: str) -> str:
         return etag
 
 
-def condition(
-    kind: str, state: run_v2.Condition.State, at: datetime, failure: Failure | None = None
-) -> run_v2.Condition:
+def condition(kind: str, state: int, at: datetime, failure: Failure | None = None) -> run_v2.Condition:
     """Return a condition; a failure gives its message and reason."""
     result = run_v2.Condition(type_=kind, state=state, last_transition_time=at)
     if failure is not None:
         result.message = failure.message
-        result.revision_reason = failure.reason
+        result.revision_reason = Reason(failure.reason)
     return result
 
 
@@ -139,7 +139,7 @@ def settle_revision(revision: RevisionState, at: datetime, failure: Failure | No
     revision.failure = failure.message if failure else ""
     state = State.CONDITION_FAILED if failure else State.CONDITION_SUCCEEDED
     revision.proto.reconciling = False
-    revision.proto.update_time = at
+    revision.proto.update_time = stamp(at)
     revision.proto.conditions = [
         condition("Ready", state, at, failure),
         condition("ContainerReady", State.CONDITION_SUCCEEDED, at),
@@ -153,6 +153,8 @@ def show_activity(revision: RevisionState, at: datetime, *, active: bool) -> Non
     kept = [known for known in revision.proto.conditions if known.type_ != "Active"]
     current = condition("Active", State.CONDITION_SUCCEEDED, at)
     if not active:
-        current = condition("Active", State.CONDITION_FAILED, at, Failure("Revision retired.", Reason.RETIRED))
-        current.severity = Severity.INFO
+        current = condition(
+            "Active", State.CONDITION_FAILED, at, Failure("Revision retired.", Reason.RETIRED)
+        )
+        current.severity = Severity(Severity.INFO)
     revision.proto.conditions = [*kept, current]

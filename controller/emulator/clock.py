@@ -49,7 +49,9 @@ class Clock:
     def advance(self, by: timedelta) -> None:
         """Move a hand-moved clock, stopping at each instant on the way at which something is due."""
         if self.speed:
-            raise ValueError(f"this clock runs by itself at speed {self.speed:g}; only speed 0 is moved by hand")
+            raise ValueError(
+                f"this clock runs by itself at speed {self.speed:g}; only speed 0 is moved by hand"
+            )
         if by < timedelta():
             raise ValueError(f"the clock cannot go back ({by})")
         target = self._origin + by

@@ -39,7 +39,7 @@ def parse_metric_filter(text: str, *, one_metric: bool = True) -> MetricFilter:
     matches = Expression(lambda cursor: _comparison(cursor, types)).parse(text)
     if one_metric and len(types) != 1:
         raise invalid(
-            "The provided filter must specify a single metric type with metric.type = \"...\"; "
+            'The provided filter must specify a single metric type with metric.type = "..."; '
             f"it specifies {len(types)}.",
             "filter",
         )
@@ -57,7 +57,9 @@ def _comparison(cursor: Cursor, types: list[str]) -> Predicate[Labels]:
     start = cursor.current
     path = label_path(path_of(cursor.take()))
     if not _FIELDS.fullmatch(path):
-        raise invalid(f"Unparseable filter: unknown field '{start.text}' at position {start.position}.", "filter")
+        raise invalid(
+            f"Unparseable filter: unknown field '{start.text}' at position {start.position}.", "filter"
+        )
     operator = cursor.take().text
     if cursor.current.text == "(":
         raise cursor.error("The right-hand side of a comparison contains an unsupported value")
@@ -68,7 +70,10 @@ def _comparison(cursor: Cursor, types: list[str]) -> Predicate[Labels]:
         return lambda labels: part in labels.get(path, "")
     if operator in _ORDERS:
         return _ordering(cursor, path, operator)
-    raise invalid(f"Unparseable filter: expected an operator after '{start.text}' at position {start.position}.", "filter")
+    raise invalid(
+        f"Unparseable filter: expected an operator after '{start.text}' at position {start.position}.",
+        "filter",
+    )
 
 
 def _equality(cursor: Cursor, path: str, operator: str, types: list[str]) -> Predicate[Labels]:
@@ -102,6 +107,8 @@ def _ordering(cursor: Cursor, path: str, operator: str) -> Predicate[Labels]:
     try:
         limit = float(cursor.value())
     except ValueError:
-        raise invalid(f"Unparseable filter: expected a number at position {place.position}.", "filter") from None
+        raise invalid(
+            f"Unparseable filter: expected a number at position {place.position}.", "filter"
+        ) from None
     order = _ORDERS[operator]
     return lambda labels: labels.get(path, "").isdecimal() and order(float(labels[path]), limit)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import grpc
@@ -12,6 +11,7 @@ from google.cloud import monitoring_v3
 from controller.emulator import metrics
 from controller.emulator.clock import Clock
 from controller.emulator.errors import ApiError, invalid
+from controller.emulator.instants import instant_of, seconds_of
 from controller.emulator.metric_filter import MetricFilter, parse_metric_filter
 from controller.emulator.metrics import MINUTE, Cells, Histogram, Lifetime, Metrics
 from controller.emulator.rpc import Call, Methods, unary
@@ -85,8 +85,8 @@ class MonitoringApi:
         if wanted.metric_type not in {REQUEST_COUNT, REQUEST_LATENCIES}:
             raise ApiError(
                 grpc.StatusCode.NOT_FOUND,
-                f'Cannot find metric(s) that match type = "{wanted.metric_type}". If a metric was created recently, '
-                "it could take up to 10 minutes to become available. Please try again soon.",
+                f'Cannot find metric(s) that match type = "{wanted.metric_type}". If a metric was created '
+                "recently, it could take up to 10 minutes to become available. Please try again soon.",
             )
         page = Page.parse(request.page_token, call.now.timestamp())
         interval = _interval(request)
@@ -126,9 +126,11 @@ class MonitoringApi:
     def _get_descriptor(
         self, _: Call, request: monitoring_v3.GetMetricDescriptorRequest
     ) -> metric_pb2.MetricDescriptor:
-        _, _, metric_type = request.name.partition("/metricDescriptors/")
+        metric_type = request.name.partition("/metricDescriptors/")[2]
         if metric_type not in {REQUEST_COUNT, REQUEST_LATENCIES}:
-            raise ApiError(grpc.StatusCode.NOT_FOUND, f"Could not find descriptor for metric '{metric_type}'.")
+            raise ApiError(
+                grpc.StatusCode.NOT_FOUND, f"Could not find descriptor for metric '{metric_type}'."
+            )
         return self._descriptor(metric_type)
 
     def _descriptor(self, metric_type: str) -> metric_pb2.MetricDescriptor:
@@ -141,7 +143,10 @@ class MonitoringApi:
             unit="1" if is_count else "ms",
             display_name="Request Count" if is_count else "Request Latencies",
             monitored_resource_types=[RESOURCE],
-            labels=[label_pb2.LabelDescriptor(key=key) for key in ("response_code", "response_code_class", "route")],
+            labels=[
+                label_pb2.LabelDescriptor(key=key)
+                for key in ("response_code", "response_code_class", "route")
+            ],
         )
         result.metadata.sample_period.seconds = MINUTE
         result.metadata.ingest_delay.FromTimedelta(self._settings.visibility_delay)
@@ -149,13 +154,13 @@ class MonitoringApi:
 
 
 def _interval(request: monitoring_v3.ListTimeSeriesRequest) -> Interval:
-    if not request.interval.end_time:
+    end = instant_of(request.interval.end_time)
+    if end is None:
         raise invalid("Field interval.endTime is required.", "interval.end_time")
-    end = request.interval.end_time.timestamp()
-    start = request.interval.start_time.timestamp() if request.interval.start_time else end
+    start = instant_of(request.interval.start_time) or end
     if start > end:
         raise invalid("Field interval.startTime must not be after interval.endTime.", "interval")
-    return Interval(start, end)
+    return Interval(start.timestamp(), end.timestamp())
 
 
 def _points(metric: str, cells: Cells, lifetime: Lifetime, start: float, last: float) -> dict[float, Value]:
@@ -170,7 +175,9 @@ def _points(metric: str, cells: Cells, lifetime: Lifetime, start: float, last: f
     return counts
 
 
-def _answer(series: list[Series], metric_type: str, request: monitoring_v3.ListTimeSeriesRequest, page: Page) -> Any:
+def _answer(
+    series: list[Series], metric_type: str, request: monitoring_v3.ListTimeSeriesRequest, page: Page
+) -> Any:
     """Return one page. Its size counts points, so a series may go on in the next; headers count series."""
     answer = ListTimeSeriesResponse()
     size = min(request.page_size or LARGEST_PAGE, LARGEST_PAGE)
@@ -186,7 +193,9 @@ def _answer(series: list[Series], metric_type: str, request: monitoring_v3.ListT
             answer.next_page_token = page.next(size)
             break
         shown = points[skip : skip + left]
-        _describe(answer.time_series.add(), one, metric_type, request.aggregation, [] if headers_only else shown)
+        _describe(
+            answer.time_series.add(), one, metric_type, request.aggregation, [] if headers_only else shown
+        )
         left -= 1 if headers_only else len(shown)
         if not headers_only and skip + len(shown) < length:
             answer.next_page_token = page.next(size)
@@ -215,12 +224,12 @@ def _describe(
     target.metric_kind = Kind.DELTA if is_delta else Kind.GAUGE
     target.value_type = _value_type(sample)
     target.unit = "1" if metric_type == REQUEST_COUNT else "ms"
-    period = aggregation.alignment_period.total_seconds() if aggregation.alignment_period else MINUTE
-    for end, value in points:
+    period = seconds_of(aggregation.alignment_period) or MINUTE
+    for end, shown in points:
         point = target.points.add()
         _set_time(point.interval.end_time, end)
         _set_time(point.interval.start_time, end - period if is_delta else end)
-        _set_value(point.value, value)
+        _set_value(point.value, shown)
 
 
 def _value_type(value: Value) -> int:

@@ -34,15 +34,18 @@ def location_of(parent: str) -> str:
 def check_service_name(name: str) -> None:
     """Refuse a name that is not `projects/P/locations/L/services/S`."""
     if not SERVICE.fullmatch(name):
-        raise invalid(f"'{name}' is not of the form projects/PROJECT/locations/REGION/services/SERVICE.", "name")
+        raise invalid(
+            f"'{name}' is not of the form projects/PROJECT/locations/REGION/services/SERVICE.", "name"
+        )
 
 
 def check_service_id(service_id: str) -> None:
     """Refuse what is no DNS label of less than 50 characters."""
     if not DNS_LABEL.fullmatch(service_id) or len(service_id) > LONGEST_SERVICE:
         raise invalid(
-            f"Violation in CreateServiceRequest.service_id: '{service_id}' must use only lowercase letters, digits "
-            "and hyphens, start with a letter, not end with a hyphen, and be shorter than 50 characters.",
+            f"Violation in CreateServiceRequest.service_id: '{service_id}' must use only lowercase letters, "
+            "digits and hyphens, start with a letter, not end with a hyphen, and be shorter than 50 "
+            "characters.",
             "service_id",
         )
 

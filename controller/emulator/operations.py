@@ -63,7 +63,9 @@ class Operations:
         self._all: dict[str, Operation] = {}
         self._under_way: dict[str, list[Operation]] = {}
 
-    def open(self, location: str, subject: str, due: datetime, *, generation: int = 0, awaits: str = "") -> Operation:
+    def open(
+        self, location: str, subject: str, due: datetime, *, generation: int = 0, awaits: str = ""
+    ) -> Operation:
         """Start an operation; `location` is `projects/P/locations/L`."""
         identity = uuid.UUID(int=self._rng.getrandbits(128), version=4)
         proto = operations_pb2.Operation(name=f"{location}/operations/{identity}")
@@ -80,7 +82,9 @@ class Operations:
 
     def in_location(self, location: str) -> list[Operation]:
         """Return the operations of `projects/P/locations/L`, oldest first."""
-        return [operation for name, operation in self._all.items() if name.startswith(f"{location}/operations/")]
+        return [
+            operation for name, operation in self._all.items() if name.startswith(f"{location}/operations/")
+        ]
 
     def open_for(self, subject: str) -> list[Operation]:
         """Return what is still under way for a service or revision, oldest first."""

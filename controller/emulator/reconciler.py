@@ -8,6 +8,7 @@ from google.cloud import run_v2
 from controller.emulator import catalog, traffic
 from controller.emulator.catalog import Failure, RevisionState, ServiceState, State
 from controller.emulator.clock import Clock
+from controller.emulator.instants import instant_of
 from controller.emulator.names import short
 from controller.emulator.operations import Operation, Operations
 from controller.emulator.runtime import Runtime
@@ -42,7 +43,7 @@ class Reconciler:
             awaits=awaits.key.revision if awaits else "",
         )
         service.proto.reconciling = True
-        transition = service.proto.terminal_condition.last_transition_time or now
+        transition = instant_of(service.proto.terminal_condition.last_transition_time) or now
         service.proto.terminal_condition = catalog.condition("Ready", State.CONDITION_PENDING, transition)
         operation.show(run_v2.Service.pb(service.proto))
         self._clock.at(due, lambda at: self._settle(service, at))
@@ -67,7 +68,9 @@ class Reconciler:
 
     def _settle(self, service: ServiceState, at: datetime) -> None:
         under_way = self._operations.open_for(service.proto.name)
-        ripe = [operation for operation in under_way if operation.due <= at and self._is_known(service, operation)]
+        ripe = [
+            operation for operation in under_way if operation.due <= at and self._is_known(service, operation)
+        ]
         if not ripe:
             return
         refusal = self._refusal(service)
@@ -77,7 +80,8 @@ class Reconciler:
             service.proto.traffic_statuses = traffic.statuses(service.proto.traffic, {})
         broken = self._broken_newest(service)
         self._show_outcome(service, at, refusal, broken, still_busy=len(ripe) < len(under_way))
-        service.proto.observed_generation = max(operation.generation for operation in ripe)
+        observed = (service.proto.observed_generation, *(operation.generation for operation in ripe))
+        service.proto.observed_generation = max(observed)
         for operation in ripe:
             self._finish(operation, service.proto, refusal or broken)
 
@@ -110,7 +114,7 @@ class Reconciler:
         return None
 
     def _broken_newest(self, service: ServiceState) -> Failure | None:
-        """Return the failure of the newest revision: the service is not Ready then, whoever gets its requests."""
+        """Return the failure of the newest revision: it makes the service not Ready, whoever serves."""
         newest = service.revisions.get(short(service.proto.latest_created_revision))
         return _not_ready(newest) if newest and newest.ready is False else None
 
@@ -142,7 +146,10 @@ class Reconciler:
         still_busy: bool,
     ) -> None:
         configurations = broken if broken and not refusal else None
-        service.proto.conditions = [_outcome("RoutesReady", at, refusal), _outcome("ConfigurationsReady", at, configurations)]
+        service.proto.conditions = [
+            _outcome("RoutesReady", at, refusal),
+            _outcome("ConfigurationsReady", at, configurations),
+        ]
         service.proto.reconciling = still_busy
         if not still_busy:
             service.proto.terminal_condition = _outcome("Ready", at, refusal or broken)

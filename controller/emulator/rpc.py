@@ -84,7 +84,10 @@ def _handler(full_name: str, method: Method, clock: Clock) -> grpc.RpcMethodHand
             log.exception("%s failed", full_name)
             await _refuse(context, ApiError(grpc.StatusCode.INTERNAL, f"The emulator failed: {error!r}"))
 
-    return grpc.unary_unary_rpc_method_handler(serve, request_deserializer=method.read, response_serializer=method.write)
+    handler: grpc.RpcMethodHandler = grpc.unary_unary_rpc_method_handler(
+        serve, request_deserializer=method.read, response_serializer=method.write
+    )
+    return handler
 
 
 def _call(full_name: str, clock: Clock, context: grpc.aio.ServicerContext[Any, Any]) -> Call:

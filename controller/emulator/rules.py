@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
+from google.api import launch_stage_pb2
 from google.cloud import run_v2
 from google.protobuf import field_mask_pb2
 
 from controller.emulator import traffic
 from controller.emulator.errors import invalid
+from controller.emulator.instants import duration, seconds_of
 from controller.emulator.names import DNS_LABEL, LONGEST_REVISION
 
 # What a caller may set; everything else in a Service is the answer of Cloud Run.
@@ -39,7 +41,9 @@ def merged(current: run_v2.Service, wanted: run_v2.Service, paths: list[str]) ->
     mask = field_mask_pb2.FieldMask(paths=paths)
     descriptor = run_v2.Service.pb(current).DESCRIPTOR
     if "*" not in paths and not mask.IsValidForDescriptor(descriptor):
-        raise invalid(f"Invalid update_mask: {', '.join(paths)} are not all fields of a Service.", "update_mask")
+        raise invalid(
+            f"Invalid update_mask: {', '.join(paths)} are not all fields of a Service.", "update_mask"
+        )
     result = run_v2.Service(current)
     target = run_v2.Service.pb(result)
     field_mask_pb2.FieldMask(paths=known).MergeMessage(run_v2.Service.pb(wanted), target, True, True)
@@ -48,17 +52,22 @@ def merged(current: run_v2.Service, wanted: run_v2.Service, paths: list[str]) ->
 
 def fill_defaults(service: run_v2.Service) -> None:
     """Fill in what Cloud Run fills in."""
-    service.ingress = service.ingress or run_v2.IngressTraffic.INGRESS_TRAFFIC_ALL
-    service.launch_stage = service.launch_stage or 4  # GA
+    if not int(service.ingress):
+        service.ingress = run_v2.IngressTraffic(run_v2.IngressTraffic.INGRESS_TRAFFIC_ALL)
+    if not int(service.launch_stage):
+        service.launch_stage = launch_stage_pb2.GA
     service.traffic = traffic.normalised(service.traffic)
     template = service.template
     template.scaling.max_instance_count = template.scaling.max_instance_count or DEFAULT_MAX_INSTANCES
-    template.timeout = template.timeout or DEFAULT_TIMEOUT
-    template.max_instance_request_concurrency = template.max_instance_request_concurrency or DEFAULT_CONCURRENCY
-    for container in template.containers[:1]:
+    if not seconds_of(template.timeout):
+        template.timeout = duration(DEFAULT_TIMEOUT)
+    template.max_instance_request_concurrency = (
+        template.max_instance_request_concurrency or DEFAULT_CONCURRENCY
+    )
+    for container in template.containers:
         if not container.ports:
             container.ports = [run_v2.ContainerPort(name="http1", container_port=DEFAULT_PORT)]
-        if not container.startup_probe:
+        if "startup_probe" not in container:
             container.startup_probe = run_v2.Probe(
                 timeout_seconds=STARTUP_SECONDS,
                 period_seconds=STARTUP_SECONDS,
@@ -80,7 +89,9 @@ def _check_keys(field: str, pairs: dict[str, str]) -> None:
     for key in pairs:
         prefix, _, name = key.rpartition("/")
         if any(prefix == reserved or prefix.endswith(f".{reserved}") for reserved in RESERVED_NAMESPACES):
-            raise invalid(f"Violation in service.{field}: '{key}' uses a reserved namespace.", f"service.{field}")
+            raise invalid(
+                f"Violation in service.{field}: '{key}' uses a reserved namespace.", f"service.{field}"
+            )
         if not 0 < len(name) <= LONGEST_KEY_NAME or len(prefix) > LONGEST_KEY_PREFIX:
             raise invalid(f"Violation in service.{field}: '{key}' is not a valid key.", f"service.{field}")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in pairs.items())
@@ -91,7 +102,10 @@ def _check_keys(field: str, pairs: dict[str, str]) -> None:
 
 def _check_template(service_id: str, template: run_v2.RevisionTemplate) -> None:
     if not template.containers:
-        raise invalid("Violation in service.template.containers: must have one container.", "service.template.containers")
+        raise invalid(
+            "Violation in service.template.containers: must have one container.",
+            "service.template.containers",
+        )
     for position, container in enumerate(template.containers):
         path = f"service.template.containers[{position}].ports"
         if len(container.ports) > 1:

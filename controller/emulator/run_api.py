@@ -84,8 +84,12 @@ class RunApi:
                     lro.ListOperationsResponse.SerializeToString,
                 ),
                 "WaitOperation": unary(self._wait_operation, lro.WaitOperationRequest.FromString, written),
-                "DeleteOperation": unary(self._delete_operation, lro.DeleteOperationRequest.FromString, nothing),
-                "CancelOperation": unary(self._cancel_operation, lro.CancelOperationRequest.FromString, nothing),
+                "DeleteOperation": unary(
+                    self._delete_operation, lro.DeleteOperationRequest.FromString, nothing
+                ),
+                "CancelOperation": unary(
+                    self._cancel_operation, lro.CancelOperationRequest.FromString, nothing
+                ),
             },
         }
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.cloud import run_v2
 
@@ -12,6 +12,7 @@ from controller.emulator import catalog, rules
 from controller.emulator.catalog import RevisionState, ServiceState
 from controller.emulator.clock import Clock
 from controller.emulator.errors import aborted, already_exists, failed_precondition, invalid, not_found
+from controller.emulator.instants import instant_of, stamp
 from controller.emulator.names import (
     RevisionKey,
     check_service_id,
@@ -66,7 +67,7 @@ class Services:
         service = run_v2.Service(name=name)
         service = rules.merged(service, request.service, [])
         service.uid = f"{self._rng.getrandbits(128):032x}"
-        service.create_time = now
+        service.create_time = stamp(now)
         service.creator = principal
         state = ServiceState(service)
         self._validate(state, service)
@@ -112,7 +113,7 @@ class Services:
         self._check_etag(state, request.etag)
         operation = self._open_deletion(state.location, state.proto.name, run_v2.Service.pb(state.proto), now)
         if not request.validate_only:
-            state.proto.delete_time = now
+            state.proto.delete_time = stamp(now)
 
             def vanish(_: datetime) -> None:
                 self._services.pop(state.proto.name, None)
@@ -134,7 +135,7 @@ class Services:
         return state.revisions[revision]
 
     def list_revisions(self, request: run_v2.ListRevisionsRequest) -> run_v2.ListRevisionsResponse:
-        """Return the revisions of a service, newest first; `services/-` means every service of the location."""
+        """Return the revisions of a service, newest first; `services/-` means those of every service."""
         check_service_name(request.parent)
         parent, _, service_id = request.parent.rpartition("/")
         states = self.all() if service_id == "-" else [self.get(request.parent)]
@@ -144,7 +145,7 @@ class Services:
             if state.proto.name.startswith(f"{parent}/")
             for revision in reversed(state.revisions.values())
         ]
-        found.sort(key=lambda revision: revision.create_time, reverse=True)
+        found.sort(key=lambda revision: instant_of(revision.create_time) or self._clock.now(), reverse=True)
         page, token = paged(found, request.page_size, request.page_token)
         return run_v2.ListRevisionsResponse(revisions=page, next_page_token=token)
 
@@ -154,9 +155,11 @@ class Services:
         state = self._services[request.name.rpartition("/revisions/")[0]]
         if revision.key.revision in self._referenced(state):
             raise failed_precondition(
-                f"Revision '{revision.key.revision}' cannot be deleted: only retired revisions can be deleted."
+                f"Revision '{revision.key.revision}' cannot be deleted: only retired ones can be."
             )
-        operation = self._open_deletion(state.location, revision.proto.name, run_v2.Revision.pb(revision.proto), now)
+        operation = self._open_deletion(
+            state.location, revision.proto.name, run_v2.Revision.pb(revision.proto), now
+        )
         if not request.validate_only:
 
             def vanish(_: datetime) -> None:
@@ -166,9 +169,9 @@ class Services:
             self._clock.at(operation.due, vanish)
         return operation
 
-    def _open_deletion(self, location: str, name: str, proto: object, now: datetime) -> Operation:
+    def _open_deletion(self, location: str, name: str, proto: Any, now: datetime) -> Operation:
         operation = self._operations.open(location, name, now + self._settings.reconcile_delay)
-        operation.show(proto)  # type: ignore[arg-type]
+        operation.show(proto)
         return operation
 
     def _check_etag(self, state: ServiceState, etag: str) -> None:

@@ -38,6 +38,8 @@ class Settings:
     """From the sample on the whole minute until Monitoring shows it."""
     startup_timeout: timedelta = timedelta(seconds=240)
     """How long a new revision may take until it listens on its port."""
+    startup_least_seconds: float = 10.0
+    """The same in real seconds, at least: a fast clock does not make a process start faster."""
     idle_timeout: timedelta = timedelta(minutes=15)
     """An instance without requests for so long is stopped."""
     etag: EtagMode = EtagMode.IGNORE

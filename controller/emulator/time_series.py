@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from google.cloud import monitoring_v3
 
 from controller.emulator.errors import invalid
+from controller.emulator.instants import seconds_of
 from controller.emulator.metric_filter import Labels, label_path
 from controller.emulator.metrics import MINUTE, Histogram
 
@@ -49,19 +50,26 @@ class Series:
     points: Mapping[float, Value]
 
 
-def aggregate(series: Iterable[Series], interval: Interval, aggregation: monitoring_v3.Aggregation) -> list[Series]:
+def aggregate(
+    series: Iterable[Series], interval: Interval, aggregation: monitoring_v3.Aggregation
+) -> list[Series]:
     """Align each series and reduce them by group, as the aggregation says."""
     aligner, reducer = aggregation.per_series_aligner, aggregation.cross_series_reducer
-    period = aggregation.alignment_period.total_seconds() if aggregation.alignment_period else 0.0
+    period = seconds_of(aggregation.alignment_period)
     if aligner == Aligner.ALIGN_NONE:
         if reducer != Reducer.REDUCE_NONE:
-            raise invalid("A cross_series_reducer requires a per_series_aligner other than ALIGN_NONE.", "aggregation")
+            raise invalid(
+                "A cross_series_reducer requires a per_series_aligner other than ALIGN_NONE.", "aggregation"
+            )
         return list(series)
     if period < MINUTE:
-        raise invalid(f"aggregation.alignmentPeriod must be at least {MINUTE} seconds.", "aggregation.alignment_period")
+        raise invalid(
+            f"aggregation.alignmentPeriod must be at least {MINUTE} seconds.", "aggregation.alignment_period"
+        )
     align = _aligner(aligner, period)
     aligned = [
-        Series(one.labels, _aligned(one.points, interval.windows(period), period, align, aligner)) for one in series
+        Series(one.labels, _aligned(one.points, interval.windows(period), period, align, aligner))
+        for one in series
     ]
     aligned = [one for one in aligned if one.points]
     if reducer == Reducer.REDUCE_NONE:
@@ -93,7 +101,9 @@ def _prorate(
     inside: dict[float, list[Value]], end: float, value: float, newest: float, period: float, count: int
 ) -> None:
     """Give each window its share of a minute that the window's edge cuts in two."""
-    for position in range(math.floor((newest - end) / period), math.floor((newest - end + MINUTE) / period) + 1):
+    for position in range(
+        math.floor((newest - end) / period), math.floor((newest - end + MINUTE) / period) + 1
+    ):
         window = newest - position * period
         overlap = min(end, window) - max(end - MINUTE, window - period)
         if 0 <= position < count and overlap > 0:

@@ -31,7 +31,7 @@ def normalised(targets: Iterable[run_v2.TrafficTarget]) -> list[run_v2.TrafficTa
     """Return the targets with their type filled in; none at all means everything to the latest."""
     result = [
         run_v2.TrafficTarget(
-            type_=target.type_ or (REVISION if target.revision else LATEST),
+            type_=_kind(target),
             revision=short(target.revision),
             percent=target.percent,
             tag=target.tag,
@@ -39,6 +39,12 @@ def normalised(targets: Iterable[run_v2.TrafficTarget]) -> list[run_v2.TrafficTa
         for target in targets
     ]
     return result or [run_v2.TrafficTarget(type_=LATEST, percent=WHOLE)]
+
+
+def _kind(target: run_v2.TrafficTarget) -> run_v2.TrafficTargetAllocationType:
+    if target.type_ in {LATEST, REVISION}:
+        return target.type_
+    return run_v2.TrafficTargetAllocationType(REVISION if target.revision else LATEST)
 
 
 def check(service_id: str, targets: list[run_v2.TrafficTarget]) -> None:
@@ -56,27 +62,32 @@ def check(service_id: str, targets: list[run_v2.TrafficTarget]) -> None:
 
 def _check_target(service_id: str, target: run_v2.TrafficTarget, path: str) -> None:
     if not 0 <= target.percent <= WHOLE:
-        raise invalid(f"{path}.percent: {target.percent} is out of bounds, expected 0 to {WHOLE}.", f"{path}.percent")
+        raise invalid(
+            f"{path}.percent: {target.percent} is out of bounds, expected 0 to {WHOLE}.", f"{path}.percent"
+        )
     if target.type_ == LATEST and target.revision:
-        raise invalid(f"{path}.revision: a target of type LATEST must not name a revision.", f"{path}.revision")
+        raise invalid(
+            f"{path}.revision: a target of type LATEST must not name a revision.", f"{path}.revision"
+        )
     if target.type_ == REVISION and not target.revision:
         raise invalid(f"{path}.revision: a target of type REVISION must name a revision.", f"{path}.revision")
     if target.tag and not DNS_LABEL.fullmatch(target.tag):
         raise invalid(
-            f"{path}.tag: '{target.tag}' must use only lowercase letters, digits and hyphens, start with a letter "
-            "and not end with a hyphen.",
+            f"{path}.tag: '{target.tag}' must use only lowercase letters, digits and hyphens, start with a "
+            "letter and not end with a hyphen.",
             f"{path}.tag",
         )
     if target.tag and len(target.tag) + len(service_id) > LONGEST_TAG_AND_SERVICE:
         raise invalid(
-            f"spec.traffic.tag: traffic tag '{target.tag}' and service name '{service_id}' together are too long. "
-            f"Combined traffic tag and service name cannot exceed {LONGEST_TAG_AND_SERVICE} characters.",
+            f"spec.traffic.tag: traffic tag '{target.tag}' and service name '{service_id}' together are "
+            "too long. Combined traffic tag and service name cannot exceed "
+            f"{LONGEST_TAG_AND_SERVICE} characters.",
             "spec.traffic.tag",
         )
 
 
 def resolve(targets: Iterable[run_v2.TrafficTarget], latest_ready: str) -> Split:
-    """Return the split that the targets mean when `latest_ready` (short; "" = none) is the latest ready revision."""
+    """Return the split that the targets mean; `latest_ready` is a short name, or ""."""
     percents: Counter[str] = Counter()
     tags = {}
     for target in targets:
@@ -91,7 +102,7 @@ def resolve(targets: Iterable[run_v2.TrafficTarget], latest_ready: str) -> Split
 def statuses(
     targets: Iterable[run_v2.TrafficTarget], uri: Mapping[str, str]
 ) -> list[run_v2.TrafficTargetStatus]:
-    """Return what the API reports as served: an entry of type LATEST names no revision, only tags have a URI."""
+    """Return what the API reports as served: LATEST names no revision, only tags have a URI."""
     return [
         run_v2.TrafficTargetStatus(
             type_=target.type_,

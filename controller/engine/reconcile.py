@@ -96,13 +96,13 @@ def read_rollout(service: ServiceState) -> Rollout | None:
     except RecordInvalid as invalid:
         raise RecordUnreadableError(
             f"the record of {service.name} (annotation {ANNOTATION}) cannot be read: {invalid}. Nothing was"
-            " changed. Use the version of canary that wrote it; or, to give the rollout up, set the traffic by"
-            f" hand and remove the annotation"
+            " changed. Use the version of canary that wrote it; or, to give the rollout up, set the traffic"
+            " by hand and remove the annotation"
         ) from None
     if rollout.service != service.name:
         raise RecordUnreadableError(
-            f"the record of {service.name} (annotation {ANNOTATION}) belongs to the service {rollout.service};"
-            " it was copied with the service's description. Remove the annotation"
+            f"the record of {service.name} (annotation {ANNOTATION}) belongs to {rollout.service}; it was"
+            " copied with that service's description. Remove the annotation"
         )
     return rollout
 
@@ -186,7 +186,7 @@ def described(decision: Decision) -> dict[str, object]:
     return {
         "service": rollout.service,
         "rollout": rollout.id,
-        "event": decision.event.name.lower() if decision.event else "observed",
+        "happened": decision.event.name.lower() if decision.event else "observed",
         "phase": rollout.phase.value,
         "candidate": rollout.candidate,
         "candidate_percent": rollout.percent,

@@ -1,4 +1,4 @@
-"""Cloud Run: reads services and revisions, and writes traffic and annotations, through the official client."""
+"""Cloud Run: reads services and revisions, writes traffic and annotations, by the official client."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

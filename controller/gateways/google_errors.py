@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from controller.ports import (
     ConflictError,
@@ -58,7 +58,7 @@ def retried(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.3),
+        wait=wait_random_exponential(multiplier=0.3, max=5),
         sleep=sleep,
         reraise=True,
     )

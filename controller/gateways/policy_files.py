@@ -175,6 +175,10 @@ def _plain_mapping(node: yaml.MappingNode, path: FieldPath, document: _Document)
             document.mistakes.append(FileMistake(line, (*path, name), message))
             continue
         lines[name] = document.lines[(*path, name)] = line
+        if value.tag == f"{_TAG}null":
+            message = "has no value; write one, or take the field away"
+            document.mistakes.append(FileMistake(line, (*path, name), message))
+            continue
         mapping[name] = _plain(value, (*path, name), document)
     return mapping
 
@@ -187,7 +191,7 @@ def _plain_scalar(node: yaml.Node) -> Any:
             return None
         case "bool":
             return text.lower() in {"true", "yes", "on"}
-        case "int" if _DECIMAL.fullmatch(text) and len(text) < 20:  # noqa: PLR2004 - longer is no count of anything
+        case "int" if _DECIMAL.fullmatch(text) and len(text) < 20:  # noqa: PLR2004 - no count is longer
             return int(text)
         case "float" if _FRACTION.fullmatch(text):
             return float(text)

@@ -101,9 +101,7 @@ def test_nobody_is_blamed_on_a_handful_of_requests() -> None:
 def test_a_sign_of_harm_without_proof_holds_the_step() -> None:
     verdict = verdict_of(a_sample(100, 0), a_sample(10, 0) + Sample({"500": 0}), minutes=9)
     assert verdict.value is VerdictValue.PASS
-    worse = judge(
-        a_policy(), HOLD, some_evidence(a_sample(100, 1), a_sample(10, 1, latency=50), minutes=6)
-    )
+    worse = judge(a_policy(), HOLD, some_evidence(a_sample(100, 1), a_sample(10, 1, latency=50), minutes=6))
     assert worse.value is VerdictValue.UNSURE
     assert "looks worse" in worse.reason
 
@@ -185,7 +183,10 @@ def test_the_worst_deciding_guard_speaks(values: tuple[VerdictValue, VerdictValu
 
 
 @given(
-    requests=st.integers(1, 300), failed=st.integers(0, 300), more=st.integers(1, 50), minutes=st.integers(1, 20)
+    requests=st.integers(1, 300),
+    failed=st.integers(0, 300),
+    more=st.integers(1, 50),
+    minutes=st.integers(1, 20),
 )
 @settings(deadline=None)
 def test_more_errors_never_make_it_better(requests: int, failed: int, more: int, minutes: int) -> None:
@@ -193,7 +194,9 @@ def test_more_errors_never_make_it_better(requests: int, failed: int, more: int,
     failed = min(failed, requests)
     few, many = (a_sample(requests, n, latency=None) for n in (failed, min(requests, failed + more)))
     policy = a_policy(guards={"latency": "off"})
-    one, other = (verdict_of(a_sample(200, 1), sample, policy, minutes=minutes).value for sample in (few, many))
+    one, other = (
+        verdict_of(a_sample(200, 1), sample, policy, minutes=minutes).value for sample in (few, many)
+    )
     assert order.index(other) <= order.index(one)
 
 

@@ -13,7 +13,9 @@ NEWER = "web-00003-ghi"
 REVISIONS = [a_revision(CANDIDATE), a_revision(STABLE, created_at=NOW - timedelta(days=1))]
 
 
-def opened(service: ServiceState | None = None, revisions: Any = None, **fields: Any) -> Opening | NothingToDo:
+def opened(
+    service: ServiceState | None = None, revisions: Any = None, **fields: Any
+) -> Opening | NothingToDo:
     return open_rollout(service or a_service(), revisions or REVISIONS, a_policy(), NOW, "ada", **fields)
 
 

@@ -3,7 +3,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import CANDIDATE, NOW, STABLE, a_policy, a_rollout
+from builders import CANDIDATE, NOW, a_policy, a_rollout
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,6 @@ from controller.core.record import (
     write_record,
 )
 from controller.core.rollout import Phase
-from controller.core.traffic import LATEST, Target
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -27,7 +26,6 @@ def test_a_record_reads_back_as_it_was(phase: Phase) -> None:
         phase,
         step=1,
         policy=a_policy(steps=["5%", "30%"], bake="20m", guards={"errors": "3%"}),
-        found=(Target(LATEST, 100), Target(STABLE, 0, "blue")),
         follows_latest=True,
         observed_at=NOW,
         windows=(Window(5, NOW, NOW + timedelta(minutes=7)), Window(30, NOW)),

@@ -49,7 +49,9 @@ def test_removing_our_tag_keeps_the_share_it_stood_on() -> None:
 
 
 def test_an_entry_that_was_only_our_tag_goes_with_it() -> None:
-    assert without_tags((Target(STABLE, 100), Target(CANDIDATE, 0, "ours")), ["ours"]) == (Target(STABLE, 100),)
+    assert without_tags((Target(STABLE, 100), Target(CANDIDATE, 0, "ours")), ["ours"]) == (
+        Target(STABLE, 100),
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,9 @@ def test_only_a_share_makes_a_service_follow_latest() -> None:
 
 @given(
     stable=st.integers(0, 100),
-    tags=st.dictionaries(st.text("abc", min_size=1, max_size=3), st.sampled_from([STABLE, CANDIDATE, LATEST])),
+    tags=st.dictionaries(
+        st.text("abc", min_size=1, max_size=3), st.sampled_from([STABLE, CANDIDATE, LATEST])
+    ),
 )
 def test_a_written_split_adds_up_and_keeps_every_tag(stable: int, tags: dict[str, str]) -> None:
     split = split_between({STABLE: stable, CANDIDATE: 100 - stable}, tags)

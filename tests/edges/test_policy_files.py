@@ -157,7 +157,13 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert read_policy(a_file(tmp_path, b"\xef\xbb\xbfversion: 1\n")) == Policy()
 
 
-@pytest.mark.parametrize("word", ["off", "false", "no", "null", "~", ""])
+@pytest.mark.parametrize("empty", ["null", "~", ""])
+def test_an_empty_field_turns_nothing_off(tmp_path: Path, empty: str) -> None:
+    with pytest.raises(PolicyFileInvalid, match=r"2: guards\.latency: has no value"):
+        read_policy(a_file(tmp_path, f"guards:\n  latency: {empty}\n"))
+
+
+@pytest.mark.parametrize("word", ["off", "false", "no"])
 def test_a_guard_is_turned_off_by_every_word_for_it(tmp_path: Path, word: str) -> None:
     assert read_policy(a_file(tmp_path, f"guards:\n  latency: {word}\n")).guards.latency is None
 

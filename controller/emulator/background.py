@@ -1,0 +1,89 @@
+"""The local Cloud Run in the background: started, asked for its status, and ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from controller.emulator import state
+from controller.emulator.settings import Settings
+
+READY_SECONDS = 20.0
+END_SECONDS = 20.0
+_PASSED_ON = ("project", "region", "speed", "etag", "seed", "grpc_port", "front_port", "admin_port")
+
+
+class BackgroundError(Exception):
+    """A local Cloud Run that could not be started or ended; the text says why and what to do."""
+
+
+def start(settings: Settings) -> state.LocalState:
+    """Start it in a session of its own; return when it is ready."""
+    state.directory().mkdir(parents=True, exist_ok=True)
+    chosen = json.dumps({name: getattr(settings, name) for name in _PASSED_ON})
+    with state.log_file().open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "controller.emulator", chosen],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _wait(lambda: process.poll() is not None or _is_ready(process.pid), READY_SECONDS)
+    found = state.read_state()
+    if process.poll() is not None or found is None or found.pid != process.pid:
+        process.kill()
+        process.wait()
+        raise BackgroundError(
+            f"The local Cloud Run did not start.\n{_last_lines()}Its log: {state.log_file()}"
+        )
+    return found
+
+
+def end(known: state.LocalState) -> None:
+    """End the process that the state names, and nothing else; return when it is gone."""
+    os.kill(known.pid, signal.SIGTERM)
+    if not _wait(lambda: not state.is_alive(known), END_SECONDS):
+        raise BackgroundError(f"Process {known.pid} does not end; its log: {state.log_file()}")
+    state.remove_state()
+
+
+def status(known: state.LocalState) -> dict[str, Any]:
+    """Return what the admin port tells."""
+    try:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://{known.admin_address}/", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise BackgroundError(
+            f"The local Cloud Run does not answer at {known.admin_address}: {error}"
+        ) from error
+
+
+def _is_ready(pid: int) -> bool:
+    found = state.read_state()
+    return found is not None and found.pid == pid
+
+
+def _wait(is_done: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if is_done():
+            return True
+        time.sleep(0.02)
+    return is_done()
+
+
+def _last_lines() -> str:
+    try:
+        lines = state.log_file().read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+    except OSError:
+        return ""
+    return "".join(f"  {line}\n" for line in lines)

@@ -1,0 +1,41 @@
+"""Why a revision did not start, in the words that Cloud Run uses."""
+
+from google.cloud import run_v2
+
+from controller.emulator.catalog import Failure, Reason
+
+
+def port_of(revision: run_v2.Revision) -> int:
+    """Return the port that the template names; instances here get a free one instead."""
+    ports = revision.containers[0].ports
+    return ports[0].container_port if ports else 8080
+
+
+def never_listened(revision: run_v2.Revision, detail: str = "") -> Failure:
+    """Return the failure of a container that did not listen on its port in time."""
+    return Failure(
+        "The user-provided container failed to start and listen on the port defined provided by the "
+        f"PORT={port_of(revision)} environment variable. {detail}Logs for this revision might contain more "
+        f"information.\n\nLogs URL: {revision.log_uri}",
+        Reason.HEALTH_CHECK_CONTAINER_ERROR,
+    )
+
+
+def exited(revision: run_v2.Revision, code: int, last_line: str = "") -> Failure:
+    """Return the failure of a container that ended instead of listening."""
+    said = f" Its last line was: {last_line}" if last_line else ""
+    return never_listened(revision, f"The container exited with code {code}.{said} ")
+
+
+def no_command(service_id: str) -> Failure:
+    """Return the failure of a revision that says nothing of what to run."""
+    return Failure(
+        f"The revision has no command: the local Cloud Run does not pull images, it runs "
+        f'template.containers[0].command. Deploy with `canary local deploy {service_id} --command "..."`.',
+        Reason.HEALTH_CHECK_CONTAINER_ERROR,
+    )
+
+
+def not_executable(command: str, cause: str) -> Failure:
+    """Return the failure of a command that cannot be started at all."""
+    return Failure(f"The command '{command}' could not be started: {cause}.")

@@ -1,0 +1,69 @@
+"""The knobs of the sample service, read from its environment; a simulated revision obeys the same."""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self, TypedDict
+
+
+class Changes(TypedDict, total=False):
+    """Knobs to turn; what is left out stays as it is."""
+
+    error_share: float
+    latency_ms: float
+    latency_spread: float
+    start_seconds: float
+    crashes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How a revision starts and answers."""
+
+    error_share: float = 0.0
+    """0 to 1 of the requests get a 500."""
+    latency_ms: float = 50.0
+    """Median, in milliseconds."""
+    latency_spread: float = 0.25
+    """Standard deviation of the latency's logarithm; 0 = always the median."""
+    start_seconds: float = 0.0
+    """From the start until it listens; infinite = never."""
+    crashes: bool = False
+    """Ends with code 3 instead of listening."""
+    text: str = "Hello from the sample service."
+
+    @classmethod
+    def parse(cls, environment: Mapping[str, str]) -> Self:
+        """Read ERROR_SHARE, LATENCY_MS, LATENCY_SPREAD, START_SECONDS, CRASH and TEXT; raises ValueError."""
+        default = cls()
+        return cls(
+            error_share=_number(environment, "ERROR_SHARE", default.error_share, most=1.0),
+            latency_ms=_number(environment, "LATENCY_MS", default.latency_ms),
+            latency_spread=_number(environment, "LATENCY_SPREAD", default.latency_spread),
+            start_seconds=_number(environment, "START_SECONDS", default.start_seconds),
+            crashes=environment.get("CRASH", "") not in {"", "0"},
+            text=environment.get("TEXT", default.text),
+        )
+
+    def changed(self, changes: Changes) -> Self:
+        """Return a copy with these changes."""
+        return replace(self, **changes)
+
+    def draw_latency(self, rng: random.Random) -> float:
+        """Return the latency of one request, in milliseconds."""
+        if not self.latency_ms:
+            return 0.0
+        return rng.lognormvariate(math.log(self.latency_ms), self.latency_spread)
+
+
+def _number(environment: Mapping[str, str], name: str, default: float, most: float = math.inf) -> float:
+    text = environment.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= most:
+        limits = f"from 0 to {most:g}" if most < math.inf else "of 0 or more"
+        raise ValueError(f"{name} must be a number {limits}, not {text!r}")
+    return value

@@ -1,0 +1,112 @@
+"""A small service to roll out: `python -m controller.emulator.sample`, with knobs in its environment.
+
+| variable       | what it does                                                        | default |
+|----------------|---------------------------------------------------------------------|---------|
+| PORT           | where it listens                                                    | 8080    |
+| ERROR_SHARE    | share of requests answered with 500, 0 to 1                         | 0       |
+| LATENCY_MS     | median latency in milliseconds                                      | 50      |
+| LATENCY_SPREAD | spread of the latency: standard deviation of its logarithm          | 0.25    |
+| START_SECONDS  | real seconds until it listens                                       | 0       |
+| CRASH          | 1 = end with code 3 instead of listening                            | 0       |
+| TEXT           | what it answers                                                     | a greeting |
+
+It imports nothing but the standard library and its knobs, so that it starts in a tenth of a second.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+
+from controller.emulator.knobs import Knobs
+
+HTTP_OK, HTTP_ERROR = 200, 500
+REASONS = {HTTP_OK: "OK", HTTP_ERROR: "Internal Server Error"}
+LARGEST_HEAD = 64 * 1024
+A_YEAR = 365 * 86400.0
+
+
+class Sample:
+    """Answers every request with a text, late and sometimes wrong, as its knobs say."""
+
+    def __init__(self, knobs: Knobs, rng: random.Random) -> None:
+        self._knobs = knobs
+        self._rng = rng
+        self._stamp = os.environ.get("K_REVISION", "").encode()
+
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection, one after the other."""
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await _skip_body(reader, head)
+                writer.write(await self._answer())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
+            pass  # the other side is gone, or does not speak HTTP
+        finally:
+            writer.close()
+
+    async def _answer(self) -> bytes:
+        await asyncio.sleep(self._knobs.draw_latency(self._rng) / 1000)
+        status = HTTP_ERROR if self._rng.random() < self._knobs.error_share else HTTP_OK
+        text = self._knobs.text if status == HTTP_OK else "This request failed on purpose."
+        body = f"{text}\n".encode()
+        head = (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\nX-Revision: "
+        )
+        return head.encode() + self._stamp + b"\r\n\r\n" + body
+
+
+async def _skip_body(reader: asyncio.StreamReader, head: bytes) -> None:
+    fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+    if b"chunked" in fields.get(b"transfer-encoding", b""):
+        while size := int((await reader.readline()).partition(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        while (await reader.readline()).strip():
+            pass
+    else:
+        await reader.readexactly(int(fields.get(b"content-length", b"0")))
+
+
+async def serve(knobs: Knobs, port: int) -> None:
+    """Listen until SIGTERM; requests under way have a moment to end."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    sample = Sample(knobs, random.Random())
+    if knobs.start_seconds:
+        await asyncio.wait({asyncio.ensure_future(ended.wait())}, timeout=min(knobs.start_seconds, A_YEAR))
+    if not ended.is_set():
+        server = await asyncio.start_server(
+            sample.converse, "127.0.0.1", port, limit=LARGEST_HEAD, backlog=1024
+        )
+        _say(f"listening on port {port}")
+        await ended.wait()
+        server.close()
+    _say("asked to end, ending")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"sample: {text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the sample service; return its exit code."""
+    try:
+        knobs = Knobs.parse(os.environ)
+        port = int(os.environ.get("PORT", "8080"))
+    except ValueError as error:
+        sys.stderr.write(f"sample: {error}\n")
+        return 2
+    if knobs.crashes:
+        sys.stderr.write("sample: CRASH is set, ending with code 3\n")
+        return 3
+    asyncio.run(serve(knobs, port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Revisions that are only numbers: moving the clock draws the requests they would have answered."""
+
+import math
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Unpack
+
+from google.cloud import run_v2
+
+from controller.emulator.clock import Clock
+from controller.emulator.draws import binomial, poisson
+from controller.emulator.failures import exited, never_listened
+from controller.emulator.knobs import Changes, Knobs
+from controller.emulator.latencies import draw_latencies
+from controller.emulator.logs import HttpRequest, Logs
+from controller.emulator.metrics import MINUTE, Metrics, minute_end
+from controller.emulator.names import RevisionKey
+from controller.emulator.runtime import Report, Runtime
+from controller.emulator.settings import Settings
+from controller.emulator.traffic import WHOLE, Split
+
+CRASH_CODE = 3
+ERROR = 500
+
+
+@dataclass
+class Users:
+    """The users of one service: how many requests they send, by which split, and how far that is drawn."""
+
+    reached: datetime
+    rps: float = 0.0
+    split: Split = field(default_factory=Split)
+    ticking: bool = False
+
+
+class SimulatedRuntime(Runtime):
+    """Draws requests minute by minute, cut wherever the split or a behaviour changes.
+
+    Metrics get every request; logs get the failed ones only.
+    """
+
+    def __init__(
+        self, clock: Clock, settings: Settings, metrics: Metrics, logs: Logs, rng: random.Random
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._metrics = metrics
+        self._logs = logs
+        self._rng = rng
+        self._users: dict[tuple[str, str], Users] = {}
+        self._knobs: dict[str, Knobs] = {}
+        self._chosen: dict[str, Changes] = {}
+        self._starting: dict[RevisionKey, tuple[datetime, Report]] = {}
+        self._alive: set[RevisionKey] = set()
+
+    def deploy(self, key: RevisionKey, revision: run_v2.Revision, report: Report, at: datetime) -> None:
+        """Start a revision as its environment says, or as `behave` has said."""
+        environment = {variable.name: variable.value for variable in revision.containers[0].env}
+        try:
+            knobs = Knobs.parse(environment)
+        except ValueError as error:
+            failure = exited(revision, 1, str(error))
+            self._clock.at(at, lambda when: report(when, failure))
+            return
+        self._knobs[key.revision] = knobs.changed(self._chosen.get(key.revision, {}))
+        self._starting[key] = (at, report)
+        self._clock.at(at + self._settings.startup_timeout, lambda when: self._give_up(key, revision, when))
+        self._await_start(key, revision)
+
+    def behave(self, revision: str, **changes: Unpack[Changes]) -> None:
+        """Change how a revision (short name) behaves from now on; before its deployment too."""
+        now = self._clock.now()
+        for service in self._users:
+            self._draw(service, now)
+        self._chosen[revision] = {**self._chosen.get(revision, {}), **changes}
+        if revision in self._knobs:
+            self._knobs[revision] = self._knobs[revision].changed(changes)
+        for key in list(self._starting):
+            if key.revision == revision:
+                self._await_start(key, None)
+
+    def users(self, location: str, service_id: str, rps: float) -> None:
+        """Let users send so many requests a second to a service, from now on."""
+        now = self._clock.now()
+        users = self._users_of(location, service_id, now)
+        self._draw((location, service_id), now)
+        users.rps = rps
+        if not users.ticking:
+            users.ticking = True
+            self._tick_at_the_next_minute((location, service_id), now)
+
+    def follow(self, location: str, service_id: str, split: Split, at: datetime) -> None:
+        """Send requests by this split from now on."""
+        users = self._users_of(location, service_id, at)
+        self._draw((location, service_id), at)
+        users.split = split
+        for name in split.revisions():
+            self._wake(RevisionKey(location, service_id, name), at)
+        for key in [key for key in self._alive if key[:2] == (location, service_id)]:
+            self._sleep_when_idle(key, at)
+
+    def remove(self, key: RevisionKey) -> None:
+        """Forget a revision."""
+        self._starting.pop(key, None)
+        self._knobs.pop(key.revision, None)
+        self._stop(key, self._clock.now())
+
+    def _users_of(self, location: str, service_id: str, at: datetime) -> Users:
+        return self._users.setdefault((location, service_id), Users(reached=at))
+
+    def _await_start(self, key: RevisionKey, revision: run_v2.Revision | None) -> None:
+        since, _ = self._starting[key]
+        knobs = self._knobs[key.revision]
+        if knobs.crashes and revision is not None:
+            self._clock.at(since, lambda when: self._crash(key, revision, when))
+        elif knobs.start_seconds < math.inf:
+            due = max(since + timedelta(seconds=knobs.start_seconds), self._clock.now())
+            self._clock.at(due, lambda when: self._try_start(key, when))
+
+    def _crash(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
+        if key in self._starting:
+            _, report = self._starting.pop(key)
+            report(at, exited(revision, CRASH_CODE))
+
+    def _try_start(self, key: RevisionKey, at: datetime) -> None:
+        """Report a revision as ready, unless it is to take longer by now."""
+        if key not in self._starting:
+            return
+        since, report = self._starting[key]
+        if (at - since).total_seconds() >= self._knobs[key.revision].start_seconds:
+            del self._starting[key]
+            self._wake(key, at)
+            self._sleep_when_idle(key, at)
+            report(at, None)
+
+    def _give_up(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
+        if key in self._starting:
+            _, report = self._starting.pop(key)
+            report(at, never_listened(revision))
+
+    def _wake(self, key: RevisionKey, at: datetime) -> None:
+        if key not in self._alive:
+            self._alive.add(key)
+            self._metrics.instance_started(key, at)
+
+    def _sleep_when_idle(self, key: RevisionKey, at: datetime) -> None:
+        def sleep(when: datetime) -> None:
+            if not self._users_of(key.location, key.service, when).split.percents.get(key.revision):
+                self._stop(key, when)
+
+        self._clock.at(at + self._settings.idle_timeout, sleep)
+
+    def _stop(self, key: RevisionKey, at: datetime) -> None:
+        if key in self._alive:
+            self._alive.remove(key)
+            self._metrics.instance_stopped(key, at)
+
+    def _tick_at_the_next_minute(self, service: tuple[str, str], now: datetime) -> None:
+        def tick(when: datetime) -> None:
+            self._draw(service, when)
+            self._tick_at_the_next_minute(service, when)
+
+        seconds = minute_end(now.timestamp() + 1e-6)
+        self._clock.at(datetime.fromtimestamp(seconds, now.tzinfo), tick)
+
+    def _draw(self, service: tuple[str, str], until: datetime) -> None:
+        """Draw the requests since the last draw; they end at `until`, at most one minute later."""
+        users = self._users[service]
+        seconds = min((until - users.reached).total_seconds(), MINUTE)
+        users.reached = max(users.reached, until)
+        if seconds <= 0 or not users.rps:
+            return
+        for name, percent in sorted(users.split.percents.items()):
+            requests = poisson(self._rng, users.rps * seconds * percent / WHOLE)
+            self._answer(RevisionKey(*service, name), requests, until)
+
+    def _answer(self, key: RevisionKey, requests: int, until: datetime) -> None:
+        knobs = self._knobs.get(key.revision)
+        if knobs is None:
+            return
+        failed = binomial(self._rng, requests, knobs.error_share)
+        self._metrics.record_many(key, 200, draw_latencies(knobs, self._rng, requests - failed), until)
+        self._metrics.record_many(key, ERROR, draw_latencies(knobs, self._rng, failed), until)
+        for _ in range(failed):
+            latency = timedelta(milliseconds=knobs.draw_latency(self._rng))
+            request = HttpRequest("GET", f"http://{key.service}.localhost/", ERROR, latency)
+            self._logs.add_request(key, request, until - latency, until)
