@@ -1,10 +1,12 @@
 """Views: a rollout as it goes, for a terminal, for a log of plain lines, and as JSON."""
 
+import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from rich import box
@@ -249,3 +251,10 @@ def _share(rollout: Rollout) -> str:
 
 def _clock(moment: datetime) -> str:
     return f"{moment:%H:%M:%S}"
+
+
+def save_picture(panel: RenderableType, file: Path) -> None:
+    """Save a panel as an SVG picture, 110 characters wide."""
+    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
+    console.print(panel)
+    file.write_text(console.export_svg(title="canary"), encoding="utf-8")

@@ -252,9 +252,7 @@ def test_a_controller_that_was_away_for_hours_looks_at_the_evidence_before_it_go
 
 def test_traffic_edited_by_hand_ends_the_rollout_and_is_not_overwritten(world: World) -> None:
     stable, candidate = world.newest(), world.deploy()
-    edit = at(
-        Phase.STEPPING, 10, lambda: world.set_traffic((Target(stable, 70), Target(candidate, 30)))
-    )
+    edit = at(Phase.STEPPING, 10, lambda: world.set_traffic((Target(stable, 70), Target(candidate, 30))))
     followed = world.roll_out(act=edit)
     assert followed.rollout.phase is Phase.SUPERSEDED
     assert world.serving() == {stable: 70, candidate: 30}

@@ -97,7 +97,9 @@ class World:
 
     def set_annotations(self, **annotations: str) -> None:
         kept = dict(self.service().annotations)
-        self._update({"annotations"}, annotations=kept | {k.replace("__", "/"): v for k, v in annotations.items()})
+        self._update(
+            {"annotations"}, annotations=kept | {k.replace("__", "/"): v for k, v in annotations.items()}
+        )
 
     def replace_annotations(self, annotations: dict[str, str]) -> None:
         self._update({"annotations"}, annotations=annotations)
@@ -196,9 +198,7 @@ def _target(target: Target) -> run_v2.TrafficTarget:
         if target.revision
         else "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
     )
-    return run_v2.TrafficTarget(
-        type_=kind, revision=target.revision, percent=target.percent, tag=target.tag
-    )
+    return run_v2.TrafficTarget(type_=kind, revision=target.revision, percent=target.percent, tag=target.tag)
 
 
 @contextmanager
