@@ -151,7 +151,7 @@ def _roll_out(
 
 
 class _Watched:
-    """A view that also keeps what the result is to say: the candidate's percents as served, and the reason."""
+    """A view that also keeps what the result is to say: the candidate's percents as served, the reason."""
 
     def __init__(self, view: "View") -> None:
         self._view = view

@@ -2,8 +2,9 @@
 
 import io
 import json
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.cli.report import report_of, rollout_report, stage_of
-from controller.core.evidence import Sample
+from controller.core.evidence import Sample, Stage
 from controller.core.judge import VerdictValue
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
@@ -100,7 +101,7 @@ class PlainView(View):
         """Print a remark."""
         self._write(text)
 
-    def ended(self, rollout: Rollout, text: str) -> None:
+    def ended(self, rollout: Rollout, text: str) -> None:  # noqa: ARG002 -- other views colour it
         """Print the end."""
         self._write(text)
 
@@ -113,6 +114,8 @@ class LiveView(View):
         self._journal: deque[tuple[datetime, str]] = deque(maxlen=JOURNAL)
         self._remarks: list[str] = []
         self._last: tuple[Phase, int, str] | None = None
+        self._stage: Stage | None = None
+        self._end = Text()
         self.panel: RenderableType = Text()
 
     @contextmanager
@@ -120,6 +123,8 @@ class LiveView(View):
         """Draw for as long as the context lasts."""
         with self._live:
             yield self
+        if self._end:
+            self._live.console.print(self._end)
 
     def saw(self, seen: Pass) -> None:
         """Draw the pass."""
@@ -129,7 +134,10 @@ class LiveView(View):
         if state != self._last:
             self._last = state
             self._journal.append((seen.observation.now, f"{_share(seen.rollout)}  {seen.rollout.reason}"))
-        self.panel = panel_of(seen, list(self._journal), self._remarks)
+        stage = stage_of(seen)
+        if stage or not seen.rollout.phase.is_terminal:
+            self._stage = stage
+        self.panel = panel_of(seen, self._stage, list(self._journal), self._remarks)
         self._live.update(self.panel, refresh=True)
 
     def said(self, text: str) -> None:
@@ -137,8 +145,8 @@ class LiveView(View):
         self._remarks.append(text)
 
     def ended(self, rollout: Rollout, text: str) -> None:
-        """Print the end below the panel."""
-        self._live.console.print(Text(text, style=_PHASE_COLOURS.get(rollout.phase, "bold")))
+        """Keep the end, to stand below the panel."""
+        self._end = Text(text, style=_PHASE_COLOURS.get(rollout.phase, "bold"))
 
 
 @contextmanager
@@ -162,21 +170,25 @@ def line_of(seen: Pass) -> str:
     if seen.decision is None:
         return f"{seen.service.name} serves {written(seen.service.shares_served)}; no rollout is on record"
     rollout, verdict = seen.decision.rollout, seen.decision.verdict
-    if seen.decision.event or verdict is None:
-        waiting = "" if rollout.observed_at or rollout.phase is Phase.WAITING else " (not in force yet)"
-        return f"{rollout.phase.value:<11} {_share(rollout)}{waiting}  {seen.decision.reason}"
-    return f"{rollout.phase.value:<11} {_share(rollout)}  {verdict.value.value}: {verdict.reason}"
+    place = f"{rollout.phase.value:<11} {_share(rollout)}"
+    if seen.decision.event:
+        return f"{place}  {seen.decision.reason}"
+    if verdict:
+        return f"{place}  {verdict.value.value}: {verdict.reason}"
+    return f"{place}  {'in force' if rollout.observed_at else 'waiting to be in force'}"
 
 
-def panel_of(seen: Pass, journal: list[tuple[datetime, str]], remarks: list[str]) -> RenderableType:
-    """Return the whole picture of a rollout."""
+def panel_of(
+    seen: Pass, stage: Stage | None, journal: Sequence[tuple[datetime, str]] = (), remarks: Sequence[str] = ()
+) -> RenderableType:
+    """Return the whole picture of a rollout, with the numbers of a stage."""
     if seen.decision is None or seen.observation is None:
         return Panel(line_of(seen))
     rollout = seen.decision.rollout
     parts: list[RenderableType] = [
         _progress(rollout),
         Text(),
-        _revisions(seen, rollout),
+        _revisions(seen, rollout, stage),
         Text(),
         _verdict(seen),
     ]
@@ -208,8 +220,7 @@ def _progress(rollout: Rollout) -> Text:
     return text
 
 
-def _revisions(seen: Pass, rollout: Rollout) -> Table:
-    stage = stage_of(seen)
+def _revisions(seen: Pass, rollout: Rollout, stage: Stage | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("", "revision", "users", ""):
         table.add_column(heading, no_wrap=True)
@@ -254,7 +265,8 @@ def _clock(moment: datetime) -> str:
 
 
 def save_picture(panel: RenderableType, file: Path) -> None:
-    """Save a panel as an SVG picture, 110 characters wide."""
+    """Save a panel as an SVG picture, 110 characters wide, that loads no font from anywhere."""
     console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True)
     console.print(panel)
-    file.write_text(console.export_svg(title="canary"), encoding="utf-8")
+    picture = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="canary"), flags=re.DOTALL)
+    file.write_text(picture.replace("Fira Code", "ui-monospace"), encoding="utf-8")

@@ -116,7 +116,7 @@ def _find(
     unproven = [limit.words for limit in limits if proof is not None and not limit.is_kept(proof)]
     if unproven:
         return found(VerdictValue.UNSURE, f"not proven yet to stay under {unproven[0]}")
-    return found(VerdictValue.PASS, f"within {' and '.join(limit.words for limit in limits)}")
+    return found(VerdictValue.PASS, "within limits")
 
 
 def _combine(findings: tuple[Finding, ...], stage: Stage) -> Verdict:
@@ -151,10 +151,10 @@ def _with_hold(verdict: Verdict, hold: Hold, stage: Stage) -> Verdict:
     side = "" if stage.percent == ALL else " on each side"
     needs = [f"{counted(requests, 'more request')}{side}"] if requests else []
     needs += [counted(minutes, "more minute")] if minutes else []
-    said = f"no sign of harm so far, {verdict.reason}" if waiting else verdict.reason
+    needed = f"needs {' and about '.join(needs)}"
     return Verdict(
         VerdictValue.UNSURE if waiting else verdict.value,
-        f"{said}; needs {' and about '.join(needs)}",
+        f"no sign of harm so far, {needed}; {verdict.reason}" if waiting else f"{verdict.reason}; {needed}",
         verdict.findings,
         verdict.stable_is_bad,
         requests,
@@ -210,14 +210,14 @@ def _beside(stage: Stage, stable_numbers: str) -> str:
 def _errors(share: Share) -> str:
     if not share.whole:
         return "no request"
-    return f"{share.part / share.whole * 100:.1f} % errors of {counted(share.whole, 'request')}"
+    return f"{share.part / share.whole * 100:.1f} % of {counted(share.whole, 'request')}"
 
 
 def _percentiles(histogram: Histogram | None) -> str:
     if histogram is None or not histogram.total:
         return "no latency"
     body, tail = (histogram.percentile(part) for part in COMPARED_PERCENTILES)
-    return f"p50 {body:.0f} ms and p95 {tail:.0f} ms of {counted(histogram.total, 'request')}"
+    return f"p50 {body:.0f} ms, p95 {tail:.0f} ms"
 
 
 def _minutes(hold: Hold) -> int:

@@ -43,7 +43,7 @@ def in_bake(minutes: int = 20, **fields: Any) -> Rollout:
 
 
 def serving(rollout: Rollout, served: Split | None = None, **fields: Any) -> Observation:
-    """What is seen when the service asks for what the rollout wrote, and serves it too unless said otherwise."""
+    """What is seen when the service asks for what the rollout wrote, and serves it unless said otherwise."""
     service = a_service(wanted_split(rollout, a_service()), served, **fields)
     return an_observation(service)
 

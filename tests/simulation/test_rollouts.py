@@ -21,7 +21,7 @@ from controller.ports import NotFoundError, RecordUnreadableError
 
 @pytest.fixture(params=list(EtagMode))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """A service with one revision, pinned; on a Cloud Run that ignores etags and on one that enforces them."""
+    """A service with one revision, pinned; on a Cloud Run that ignores etags, and on one that does not."""
     with a_world(etag=request.param) as world:
         world.pin()
         yield world

@@ -1,0 +1,84 @@
+"""The documents say what the code does."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from controller.cli.main import app
+from controller.core.policy import parse_policy
+from controller.gateways.policy_files import read_policy
+
+ROOT = Path(__file__).parents[2]
+
+
+def the_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_parts_are_current() -> None:
+    for path, text in the_generator().generated().items():
+        assert path.read_text() == text, f"{path.name} is out of date; run: make docs"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "controller").rglob("*.py")), ids=lambda path: path.stem)
+def test_every_module_says_in_one_sentence_what_it_is(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert re.match(r"[^\n]{10,108}[.:]$", text.partition("\n")[0])
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    used = re.findall(r"^(?:canary) ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(used) > 8
+    assert set(used) <= set(commands)
+
+
+def test_the_policy_of_the_readme_is_one() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    policy = parse_policy(yaml.safe_load(example))
+    assert [step.traffic for step in policy.steps] == [5, 25, 50]
+
+
+def test_the_build_deploys_without_traffic_and_ends_with_the_canary() -> None:
+    build = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
+    steps = [step["id"] for step in build["steps"]]
+    assert steps == ["cache", "build", "push", "deploy", "canary"]
+    deploy = next(step for step in build["steps"] if step["id"] == "deploy")
+    assert "--no-traffic" in deploy["args"]
+    canary = build["steps"][-1]["args"]
+    assert canary[0] == "rollout"
+    policy = Path(build["substitutions"]["_POLICY"])
+    assert read_policy(ROOT / policy.relative_to("/"))
+    assert int(build["timeout"].removesuffix("s")) >= 150 * 60
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / link).exists(), f"{name} links to {link}"
+
+
+def test_locked_requirements_have_hashes_and_name_no_index() -> None:
+    for path in (ROOT / "requirements").glob("*.txt"):
+        text = path.read_text()
+        assert "://" not in text
+        pinned = re.findall(r"^[a-z0-9.-]+(?:\[[a-z,]+\])?==", text, re.MULTILINE)
+        assert len(pinned) > 20
+        assert text.count("--hash=sha256:") >= len(pinned)
+
+
+def test_the_production_image_carries_no_emulator() -> None:
+    locked = (ROOT / "requirements/production.txt").read_text()
+    assert "aiohttp" not in locked
+    assert "google-cloud-run==" in locked
