@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= 4
 
-.PHONY: help demo test check format lint types imports tests docs lock clean
+.PHONY: help demo test check format lint types imports tests test-pythons docs lock clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## run the whole job on a local Cloud Run: four rollouts, under four minutes
 	@$(BIN)/canary demo
@@ -37,11 +37,14 @@ tests: $(VENV)/.dev  ## the tests alone
 docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
 	@$(BIN)/python docs/generate.py
 
+test-pythons: $(VENV)/.dev  ## the tests alone, on every other supported Python that is installed
+	@sh tests/pythons.sh
+
 lock: $(VENV)/.dev  ## write the locked requirements anew
 	@sh requirements/lock.sh $(BIN)/uv
 
 clean:  ## remove what was installed and cached
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3"; exit 1; }

@@ -87,7 +87,8 @@ def run(outside: "Outside", request: "Request", *, as_json: bool) -> None:
 
 def followed_to_the_end(outside: "Outside", request: "Request", view: "View") -> ExitCode:
     """Begin, follow, and wait for a rollout that is in the way if the policy says so."""
-    from controller.engine.begin import NothingToDo, begin
+    from controller.core.opening import NothingToDo
+    from controller.engine.begin import begin
     from controller.engine.loop import follow
 
     while True:

@@ -10,7 +10,7 @@ from controller.core.opening import NothingToDo, OpeningRefused, open_rollout
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Rollout
 from controller.engine.reconcile import Outside, apply, read_rollout
-from controller.ports import PermanentError
+from controller.ports import ConflictError
 
 log = structlog.get_logger()
 
@@ -37,11 +37,25 @@ class Begun:
     """The wanted rollout has to wait for this one, which is another's."""
 
 
+TRIES = 5
+"""How often a beginning is decided anew when somebody else writes at the same time."""
+
+
 def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     """Find or open the rollout that the request is about.
 
     Raises OpeningRefused, and what the ports raise; nothing is written then.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return _begin(outside, request)
+        except ConflictError as conflict:
+            log.info("lost a race, beginning again", service=request.service, reason=str(conflict))
+            outside.clock.sleep(1)
+    return _begin(outside, request)
+
+
+def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     service = outside.cloud_run.read_service(request.service)
     previous = read_rollout(service)
     wanted = request.candidate or service.latest_created
@@ -84,6 +98,3 @@ def rejected(outside: Outside, request: Request) -> Rollout:
             f" {service.name}"
         )
     return previous
-
-
-__all__ = ["Begun", "NothingToDo", "OpeningRefused", "PermanentError", "Request", "begin", "rejected"]
