@@ -43,8 +43,7 @@ def status(
         console.print(line_of(seen))
         return
     console.print(panel_of(seen, stage_of(seen)))
-    console.print(
-        f"since {seen.decision.rollout.since:%Y-%m-%d %H:%M:%S} UTC: {seen.decision.rollout.reason}"
-    )
+    rollout = seen.decision.rollout
+    console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {rollout.by}")
     if differs:
         console.print(f"The rollout keeps the policy that it began with; {policy} says something else.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rich import box
+from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -24,7 +25,6 @@ from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
 from controller.engine.reconcile import Pass
 
-BAR = 40
 JOURNAL = 8
 ERROR_CLASSES = ("5xx",)
 
@@ -221,9 +221,11 @@ def _progress(rollout: Rollout) -> Text:
 
 
 def _revisions(seen: Pass, rollout: Rollout, stage: Stage | None) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "revision", "users", ""):
-        table.add_column(heading, no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", expand=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("revision", no_wrap=True, min_width=12)
+    table.add_column("users", ratio=1, min_width=6)
+    table.add_column("", no_wrap=True)
     for heading in ("requests", "errors", "p50", "p95"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = (
@@ -232,8 +234,7 @@ def _revisions(seen: Pass, rollout: Rollout, stage: Stage | None) -> Table:
     )
     for role, revision, colour, sample in rows:
         share = seen.service.shares_served.get(revision, 0)
-        bar = Text("█" * round(share * BAR / 100), style=colour)
-        bar.append("░" * (BAR - len(bar)), style="dim")
+        bar = Bar(100, 0, share, color=colour, bgcolor="grey23")
         table.add_row(role, revision, bar, f"{share:>3} %", *_numbers(sample))
     return table
 

@@ -59,7 +59,7 @@ def test_the_build_deploys_without_traffic_and_ends_with_the_canary() -> None:
     canary = build["steps"][-1]["args"]
     assert canary[0] == "rollout"
     policy = Path(build["substitutions"]["_POLICY"])
-    assert read_policy(ROOT / policy.relative_to("/"))
+    assert read_policy(ROOT / policy.relative_to("/")).version == 1
     assert int(build["timeout"].removesuffix("s")) >= 150 * 60
 
 
