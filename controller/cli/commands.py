@@ -16,7 +16,6 @@ from controller.cli.options import (
     connected,
     who,
 )
-from controller.core.rollout import Event
 
 Full = Annotated[bool, typer.Option("--full", help="Send all users to the candidate now, then bake.")]
 
@@ -31,8 +30,15 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Go on to the next step without waiting for evidence; from the bake, to the end."""
-    event = Event.PROMOTE_FULL if full else Event.PROMOTE
-    _obey(event, service, project, region, emulator, local=local, as_json=as_json)
+    _obey(
+        "promote --full" if full else "promote",
+        service,
+        project,
+        region,
+        emulator,
+        local=local,
+        as_json=as_json,
+    )
 
 
 def pause(
@@ -44,7 +50,7 @@ def pause(
     as_json: Json = False,
 ) -> None:
     """Keep the split as it is until somebody resumes, promotes or rolls back."""
-    _obey(Event.PAUSE, service, project, region, emulator, local=local, as_json=as_json)
+    _obey("pause", service, project, region, emulator, local=local, as_json=as_json)
 
 
 def resume(
@@ -56,7 +62,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a paused rollout; the time of its step begins anew."""
-    _obey(Event.RESUME, service, project, region, emulator, local=local, as_json=as_json)
+    _obey("resume", service, project, region, emulator, local=local, as_json=as_json)
 
 
 def rollback(
@@ -68,20 +74,21 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Send all users back to stable, from any step, in one write."""
-    _obey(Event.ROLLBACK, service, project, region, emulator, local=local, as_json=as_json)
+    _obey("rollback", service, project, region, emulator, local=local, as_json=as_json)
 
 
 def _obey(
-    event: Event, service: str, project: str, region: str, emulator: str, *, local: bool, as_json: bool
+    name: str, service: str, project: str, region: str, emulator: str, *, local: bool, as_json: bool
 ) -> None:
     """Write the command and see it through; ends the command with its exit code."""
     from rich.console import Console
 
     from controller.cli.views import JsonView, PlainView
     from controller.core.decision import Command
-    from controller.core.rollout import Refuse
+    from controller.core.rollout import Event, Refuse
     from controller.engine.loop import obey
 
+    event = Event(name)
     outside = connected(project, region, emulator, local=local)
     view = JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
     obeyed = obey(outside, checked_service(service), Command(event, who()), view.saw)

@@ -13,13 +13,13 @@ import typer
 
 from controller.cli.exit_codes import ExitCode
 from controller.cli.options import Json
-from controller.core.rollout import Rollout
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.cli.demo_stage import Stage
     from controller.cli.views import View
+    from controller.core.rollout import Rollout
     from controller.engine.reconcile import Pass
 
 SERVICE = "shop"
@@ -128,7 +128,7 @@ def _run(chosen: list[Scenario], *, as_json: bool, picture: Path | None) -> list
 def _roll_out(
     stage: "Stage", scenario: Scenario, console: "Console", *, as_json: bool, picture: Path | None
 ) -> Result:
-    from controller.cli.rollout import followed_to_the_end
+    from controller.cli.following import followed_to_the_end
     from controller.core.policy import parse_policy
     from controller.engine.begin import Request
 
@@ -168,7 +168,7 @@ class _Watched:
     def said(self, text: str) -> None:
         self._view.said(text)
 
-    def ended(self, rollout: Rollout, text: str) -> None:
+    def ended(self, rollout: "Rollout", text: str) -> None:
         self.reason = rollout.reason
         self._view.ended(rollout, text)
 

@@ -2,8 +2,6 @@
 
 from enum import IntEnum
 
-from controller.core.rollout import Phase, Rollout
-
 
 class ExitCode(IntEnum):
     """The number a command ends with."""
@@ -32,18 +30,3 @@ MEANINGS = {
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the rollout stays as it is",
     ExitCode.TERMINATED: "terminated (SIGTERM); the rollout stays as it is",
 }
-
-
-def exit_code_of(rollout: Rollout) -> ExitCode:
-    """Return what following this rollout ends with."""
-    match rollout.phase:
-        case Phase.PROMOTED:
-            return ExitCode.DONE
-        case Phase.ROLLED_BACK:
-            return ExitCode.ROLLED_BACK
-        case Phase.FAILED:
-            return ExitCode.FAILED
-        case Phase.SUPERSEDED:
-            return ExitCode.SUPERSEDED
-        case _:
-            return ExitCode.UNSURE

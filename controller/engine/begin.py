@@ -84,9 +84,9 @@ def _check_metrics(outside: Outside, rollout: Rollout) -> None:
     outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until)
 
 
-def rejected(outside: Outside, request: Request) -> Rollout:
+def rejected(outside: Outside, service_name: str) -> Rollout:
     """Return the ended rollout that `retry` is about; raises OpeningRefused where there is none."""
-    service = outside.cloud_run.read_service(request.service)
+    service = outside.cloud_run.read_service(service_name)
     previous = read_rollout(service)
     if previous is None:
         raise OpeningRefused(

@@ -178,7 +178,7 @@ def test_a_rejected_revision_is_not_tried_again_by_itself_but_by_retry(world: Wo
     assert not again.opened
     assert world.follow(again).rollout == first
     world.local.behave(candidate, error_share=0.0, latency_ms=40.0)
-    assert rejected(world.outside, world.request()).candidate == candidate
+    assert rejected(world.outside, SERVICE).candidate == candidate
     retried = world.begin(retry=True)
     assert retried.opened
     assert world.follow(retried).rollout.phase is Phase.PROMOTED
@@ -186,11 +186,11 @@ def test_a_rejected_revision_is_not_tried_again_by_itself_but_by_retry(world: Wo
 
 def test_there_is_nothing_to_retry_without_a_record_and_nothing_in_the_middle(world: World) -> None:
     with pytest.raises(OpeningRefused, match="no rollout on record"):
-        rejected(world.outside, world.request())
+        rejected(world.outside, SERVICE)
     world.deploy()
     world.begin()
     with pytest.raises(OpeningRefused, match="still waiting"):
-        rejected(world.outside, world.request())
+        rejected(world.outside, SERVICE)
 
 
 def test_a_service_with_one_revision_is_left_alone(world: World) -> None:

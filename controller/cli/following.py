@@ -1,0 +1,82 @@
+"""Following a rollout to its end on behalf of a command: what is said on the way, and the exit code."""
+
+from controller.cli.exit_codes import ExitCode
+from controller.cli.views import View
+from controller.core.opening import NothingToDo
+from controller.core.rollout import Phase, Rollout
+from controller.engine.begin import Request, begin
+from controller.engine.loop import Ending, Followed, follow
+from controller.engine.reconcile import Outside
+
+
+def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitCode:
+    """Begin, follow, and wait for a rollout that is in the way if the policy says so."""
+    while True:
+        begun = begin(outside, request)
+        if isinstance(begun, NothingToDo):
+            view.said(f"Nothing to do: {begun.why}.")
+            return ExitCode.DONE
+        for warning in begun.warnings:
+            view.said(f"Warning: {warning}.")
+        if begun.queued:
+            view.said(f"Waiting for the rollout of {begun.rollout.candidate} to end first.")
+        elif not begun.opened:
+            view.said(_found(begun.rollout, request))
+        followed = follow(outside, begun.rollout, view.saw)
+        if not begun.queued or not followed.rollout.phase.is_terminal:
+            view.ended(followed.rollout, ending_text(followed))
+            return exit_code(followed)
+
+
+def _found(rollout: Rollout, request: Request) -> str:
+    if rollout.phase.is_terminal:
+        return f"{rollout.candidate} was rolled out before; to try it again: canary retry {rollout.service}"
+    text = f"Going on with the rollout of {rollout.candidate}, {rollout.phase.value} at {rollout.percent} %."
+    if rollout.policy != request.policy:
+        text += " It keeps the policy that it began with, which is not the one given now."
+    return text
+
+
+def exit_code(followed: Followed) -> ExitCode:
+    """Return what the command ends with."""
+    if followed.ending is Ending.REPLACED:
+        return ExitCode.SUPERSEDED
+    match followed.rollout.phase:
+        case Phase.PROMOTED:
+            return ExitCode.DONE
+        case Phase.ROLLED_BACK:
+            return ExitCode.ROLLED_BACK
+        case Phase.FAILED:
+            return ExitCode.FAILED
+        case Phase.SUPERSEDED:
+            return ExitCode.SUPERSEDED
+        case _:
+            return ExitCode.UNSURE
+
+
+def ending_text(followed: Followed) -> str:
+    """Say how it ended, and what to do next where something is to be done."""
+    rollout = followed.rollout
+    if followed.ending is Ending.REPLACED:
+        return f"Superseded: another rollout of {rollout.service} took the place of this one."
+    reason, everybody = _sentence(rollout.reason), f"serves all users of {rollout.service}"
+    match rollout.phase:
+        case Phase.PROMOTED:
+            return f"Promoted: {rollout.candidate} {everybody}. {reason}"
+        case Phase.ROLLED_BACK if rollout.follows_latest:
+            pinned = "Traffic stays pinned, because LATEST would be the rejected revision."
+            return f"Rolled back: {rollout.stable} {everybody}. {reason} {pinned}"
+        case Phase.ROLLED_BACK:
+            return f"Rolled back: {rollout.stable} {everybody}. {reason}"
+        case Phase.FAILED:
+            return f"Failed: {rollout.stable} still {everybody}. {reason}"
+        case Phase.SUPERSEDED:
+            return f"Superseded: {reason}"
+        case _:
+            commands = f"canary resume, promote or rollback {rollout.service}"
+            return f"Held at {rollout.percent} %: {reason} A person decides: {commands}."
+
+
+def _sentence(reason: str) -> str:
+    text = reason[:1].upper() + reason[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
