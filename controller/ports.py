@@ -34,6 +34,10 @@ class RecordUnreadableError(PermanentError):
     """The service's record is damaged, or a newer version's; it must not be overwritten."""
 
 
+class NoRolloutError(PermanentError):
+    """The service has no rollout on record."""
+
+
 class DeniedError(PermanentError):
     """A permission is missing; the text names it."""
 

@@ -21,8 +21,6 @@ def a_policy(**fields: Any) -> Policy:
 
 def a_rollout(phase: Phase = Phase.STEPPING, step: int = 0, **fields: Any) -> Rollout:
     policy = fields.pop("policy", None) or a_policy()
-    steps = [*(each.traffic for each in policy.steps), 100]
-    percent = {Phase.STEPPING: steps[step], Phase.PAUSED: steps[step], Phase.BAKING: 100, Phase.PROMOTED: 100}
     rollout = Rollout(
         id="1f2e3d4c",
         service="web",
@@ -33,11 +31,11 @@ def a_rollout(phase: Phase = Phase.STEPPING, step: int = 0, **fields: Any) -> Ro
         policy=policy,
         phase=phase,
         step=step,
-        percent=percent.get(phase, 0),
         started_at=NOW - timedelta(minutes=30),
         since=NOW - timedelta(minutes=10),
         reason="because",
         by="controller",
+        paused_phase=Phase.STEPPING if phase is Phase.PAUSED else None,
     )
     return replace(rollout, **fields)
 

@@ -84,14 +84,20 @@ def _obey(
     from rich.console import Console
 
     from controller.cli.views import JsonView, PlainView
-    from controller.core.decision import Command
     from controller.core.rollout import Event, Refuse
     from controller.engine.loop import obey
+    from controller.ports import NoRolloutError
 
     event = Event(name)
     outside = connected(project, region, emulator, local=local)
     view = JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
-    obeyed = obey(outside, checked_service(service), Command(event, who()), view.saw)
+    try:
+        obeyed = obey(outside, checked_service(service), event, who(), view.saw)
+    except NoRolloutError as nothing:
+        if event is not Event.ROLLBACK:
+            raise
+        view.said(f"Nothing to do: {nothing}.")
+        raise typer.Exit(ExitCode.DONE) from None
     if isinstance(obeyed.answer, Refuse):
         view.said(f"Nothing done: {obeyed.answer.why}.")
         raise typer.Exit(ExitCode.USAGE)

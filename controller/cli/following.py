@@ -39,8 +39,10 @@ def _found(rollout: Rollout, request: Request) -> str:
 
 def exit_code(followed: Followed) -> ExitCode:
     """Return what the command ends with."""
-    if followed.ending is Ending.REPLACED:
+    if followed.ending in {Ending.REPLACED, Ending.REMOVED}:
         return ExitCode.SUPERSEDED
+    if followed.ending is Ending.UNSERVED:
+        return ExitCode.UNAVAILABLE
     match followed.rollout.phase:
         case Phase.PROMOTED:
             return ExitCode.DONE
@@ -57,8 +59,24 @@ def exit_code(followed: Followed) -> ExitCode:
 def ending_text(followed: Followed) -> str:
     """Say how it ended, and what to do next where something is to be done."""
     rollout = followed.rollout
-    if followed.ending is Ending.REPLACED:
-        return f"Superseded: another rollout of {rollout.service} took the place of this one."
+    match followed.ending:
+        case Ending.REPLACED:
+            return f"Superseded: another rollout of {rollout.service} took the place of this one."
+        case Ending.REMOVED:
+            return (
+                f"Superseded: somebody removed the record of {rollout.service}; its traffic stays as it is."
+                f" Set it with: gcloud run services update-traffic {rollout.service}"
+            )
+        case Ending.UNSERVED:
+            return (
+                f"Not in force: Cloud Run does not serve what was asked for ({rollout.reason}). Look at it,"
+                f" and set its traffic by hand: gcloud run services describe {rollout.service}"
+            )
+        case Ending.OVER | Ending.HELD:
+            return _end_of(rollout)
+
+
+def _end_of(rollout: Rollout) -> str:
     reason, everybody = _sentence(rollout.reason), f"serves all users of {rollout.service}"
     match rollout.phase:
         case Phase.PROMOTED:

@@ -28,11 +28,15 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")
 
 
-GOES_ON = "the rollout stays as it is, and the same command goes on with it"
+GOES_ON = "a rollout stays as it is, and the same command goes on with it"
 
 
-class Terminated(BaseException):
-    """The process was asked to end."""
+class Stopped(BaseException):
+    """The process was asked to end; not an Exception, so that nothing on the way takes it for an error."""
+
+    def __init__(self, words: str, code: ExitCode) -> None:
+        super().__init__(words)
+        self.code = code
 
 
 def _version(wanted: bool) -> None:
@@ -54,15 +58,14 @@ def canary(
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
-    except KeyboardInterrupt:
-        return _said(f"interrupted; {GOES_ON}", ExitCode.INTERRUPTED)
-    except Terminated:
-        return _said(f"terminated; {GOES_ON}", ExitCode.TERMINATED)
+    except Stopped as stopped:
+        return _said(f"{stopped}; {GOES_ON}", stopped.code)
     except BrokenPipeError:
         return ExitCode.UNEXPECTED
     except Exception as error:  # noqa: BLE001 -- no traceback reaches a person
@@ -70,8 +73,10 @@ def main() -> int:
     return ExitCode.DONE
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, _: FrameType | None) -> None:
+    if number == signal.SIGINT:
+        raise Stopped("interrupted", ExitCode.INTERRUPTED)
+    raise Stopped("terminated", ExitCode.TERMINATED)
 
 
 def _failed(error: Exception) -> ExitCode:
@@ -79,9 +84,11 @@ def _failed(error: Exception) -> ExitCode:
 
     from controller.core.opening import OpeningRefused
     from controller.gateways.policy_files import PolicyFileInvalid
-    from controller.ports import CanaryError, NotFoundError, RecordUnreadableError
+    from controller.ports import CanaryError, NoRolloutError, NotFoundError, RecordUnreadableError
 
-    if isinstance(error, OpeningRefused | PolicyFileInvalid | NotFoundError | RecordUnreadableError):
+    if isinstance(error, OpeningRefused | PolicyFileInvalid):
+        return _said(str(error), ExitCode.USAGE)
+    if isinstance(error, NotFoundError | NoRolloutError | RecordUnreadableError):
         return _said(str(error), ExitCode.USAGE)
     if isinstance(error, CanaryError):
         return _said(str(error), ExitCode.UNAVAILABLE)

@@ -112,7 +112,6 @@ class LiveView(View):
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
         self._journal: deque[tuple[datetime, str]] = deque(maxlen=JOURNAL)
-        self._remarks: list[str] = []
         self._last: tuple[Phase, int, str] | None = None
         self._stage: Stage | None = None
         self._end = Text()
@@ -137,12 +136,12 @@ class LiveView(View):
         stage = stage_of(seen)
         if stage or not seen.rollout.phase.is_terminal:
             self._stage = stage
-        self.panel = panel_of(seen, self._stage, list(self._journal), self._remarks)
+        self.panel = panel_of(seen, self._stage, list(self._journal))
         self._live.update(self.panel, refresh=True)
 
     def said(self, text: str) -> None:
-        """Keep a remark below the panel."""
-        self._remarks.append(text)
+        """Print a remark above the panel."""
+        self._live.console.print(Text(text, style="yellow"))
 
     def ended(self, rollout: Rollout, text: str) -> None:
         """Keep the end, to stand below the panel."""
@@ -175,12 +174,13 @@ def line_of(seen: Pass) -> str:
         return f"{place}  {seen.decision.reason}"
     if verdict:
         return f"{place}  {verdict.value.value}: {verdict.reason}"
-    return f"{place}  {'in force' if rollout.observed_at else 'waiting to be in force'}"
+    if rollout.observed_at:
+        return f"{place}  in force"
+    why = f": {seen.service.message}" if seen.service.failed else ""
+    return f"{place}  waiting to be in force{why}"
 
 
-def panel_of(
-    seen: Pass, stage: Stage | None, journal: Sequence[tuple[datetime, str]] = (), remarks: Sequence[str] = ()
-) -> RenderableType:
+def panel_of(seen: Pass, stage: Stage | None, journal: Sequence[tuple[datetime, str]] = ()) -> RenderableType:
     """Return the whole picture of a rollout, with the numbers of a stage."""
     if seen.decision is None or seen.observation is None:
         return Panel(line_of(seen))
@@ -199,7 +199,6 @@ def panel_of(
         for moment, words in journal:
             rows.add_row(_clock(moment), Text(words))
         parts += [Text(), rows]
-    parts += [Text(f"! {remark}", style="yellow") for remark in remarks]
     title = Text.assemble("canary rollout ", (rollout.service, "bold"))
     return Panel(
         Group(*parts), title=title, subtitle=f"rollout {rollout.id}", title_align="left", box=box.ROUNDED

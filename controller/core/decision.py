@@ -5,7 +5,7 @@ traffic edited by hand, a candidate that is gone or overtaken, other commands, d
 evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from controller.core.judge import Verdict, VerdictValue, judge
@@ -25,16 +25,25 @@ from controller.core.traffic import (
     written,
 )
 
+COMMANDS_KEPT = 8
+"""How many ids of commands a record remembers."""
+
 REFUSED_AFTER = timedelta(minutes=5)
 """A split that is still not served after this time is taken for refused."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a person asks for, and who it is."""
+    """What a person asks for, and who it is.
+
+    The `id` goes into the record, so that the command can be given again until it is there and yet is obeyed
+    once. A promotion goes past the step `past` and no further, whoever else went past it in the meantime.
+    """
 
     event: Event
     by: str
+    id: str
+    past: int | None = None
 
     def __post_init__(self) -> None:
         if self.event not in COMMANDS:
@@ -59,13 +68,14 @@ class Decision:
 def decide(rollout: Rollout, observation: Observation, command: Command | None = None) -> Decision:
     """Return what should be, given where the rollout stands and what is seen."""
     service = observation.service
+    if command and command.id in rollout.obeyed:
+        command = None
     verdict = _verdict(rollout, observation)
     if rollout.phase.is_terminal:
         answer = _answer(rollout, observation, command)
         return _settled(rollout, observation, verdict, answer)
-    if command and command.event in {Event.PROMOTE, Event.PROMOTE_FULL} and not _is_ready(observation):
-        refusal = Refuse(f"the candidate {rollout.candidate} is not ready to serve; wait, or roll back")
-        return _settled(rollout, observation, verdict, refusal)
+    if command and (objection := _objection(rollout, observation, command)):
+        return _settled(rollout, observation, verdict, objection)
     happened = _what_happened(rollout, observation, command, verdict)
     if happened is None:
         return _settled(rollout, observation, verdict, None)
@@ -73,14 +83,25 @@ def decide(rollout: Rollout, observation: Observation, command: Command | None =
     after = moved(rollout, event, observation.now, reason, by)
     if isinstance(after, Stay | Refuse):
         return _settled(rollout, observation, verdict, after)
+    if command and event is command.event:
+        after = replace(after, obeyed=(*rollout.obeyed, command.id)[-COMMANDS_KEPT:])
     if event is Event.EDITED:
         after = observed(after, observation.now)
     split = wanted_split(after, service, edited=event is Event.EDITED)
     return Decision(after, split, reason, event, verdict)
 
 
-def _is_ready(observation: Observation) -> bool:
-    return observation.candidate is not None and observation.candidate.ready
+def _objection(rollout: Rollout, observation: Observation, command: Command) -> Stay | Refuse | None:
+    """Return why a promotion must not be obeyed: readiness and a way back are required of a person, too."""
+    if command.event not in {Event.PROMOTE, Event.PROMOTE_FULL}:
+        return None
+    if command.event is Event.PROMOTE and command.past is not None and rollout.step > command.past:
+        return Stay("it is past that step already")
+    if observation.candidate is None or not observation.candidate.ready:
+        return Refuse(f"the candidate {rollout.candidate} is not ready to serve; wait, or roll back")
+    if rollout.percent == 0 and (observation.stable is None or not observation.stable.ready):
+        return Refuse(f"stable {rollout.stable} is not ready, so there would be no way back")
+    return None
 
 
 def wanted_split(rollout: Rollout, service: ServiceState, *, edited: bool = False) -> Split:
@@ -174,7 +195,7 @@ def _place(rollout: Rollout) -> str:
 def _interference(rollout: Rollout, observation: Observation) -> Happened | None:
     """Find what other people did to the service since the record was written."""
     service = observation.service
-    if not _is_as_written(rollout, service):
+    if not is_as_written(rollout, service):
         found = written(service.shares_wanted)
         reason = f"traffic was changed by hand to {found}; it stays as it was changed"
         return Event.EDITED, reason, CONTROLLER
@@ -190,7 +211,7 @@ def _interference(rollout: Rollout, observation: Observation) -> Happened | None
     return None
 
 
-def _is_as_written(rollout: Rollout, service: ServiceState) -> bool:
+def is_as_written(rollout: Rollout, service: ServiceState) -> bool:
     """Tell whether the service still asks for what was written with the record."""
     wanted = wanted_split(rollout, service)
     own = {rollout.candidate_tag, rollout.stable_tag}
@@ -229,7 +250,8 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
     service = observation.service
     if is_served(rollout, service):
         return _checked(rollout, observation) if rollout.phase is Phase.CHECKING else None
-    late = observation.now - rollout.since >= REFUSED_AFTER
+    elsewhere = service.shares_served != shares_of(wanted_split(rollout, service), service.latest_ready)
+    late = elsewhere and observation.now - rollout.since >= REFUSED_AFTER
     exposed = rollout.phase in {Phase.STEPPING, Phase.BAKING, Phase.CHECKING}
     if exposed and ((service.settled and service.failed) or late):
         why = _one_line(service.message) or "it is not served"
@@ -286,20 +308,13 @@ def _settled(
     service, reason = observation.service, verdict.reason if verdict else rollout.reason
     if rollout.observed_at is not None:
         return Decision(rollout, None, reason, None, verdict, answer)
-    changed_since = rollout.phase.is_terminal and not _is_as_written(rollout, service)
+    changed_since = rollout.phase.is_terminal and not is_as_written(rollout, service)
     if changed_since or is_served(rollout, service):
         return Decision(observed(rollout, observation.now), None, reason, None, verdict, answer)
-    split = wanted_split(rollout, service) if _must_ask_again(rollout, service) else None
+    # Only an end is asked for again and again: a step that is not taken over is a reason to go back.
+    again = rollout.phase.is_terminal and service.settled
+    split = wanted_split(rollout, service) if again else None
     return Decision(rollout, split, reason, None, verdict, answer)
-
-
-def _must_ask_again(rollout: Rollout, service: ServiceState) -> bool:
-    """Tell whether an end that is not served has to be asked for once more.
-
-    Only a way back is asserted again and again: a step that is not taken over is a reason to go back.
-    """
-    asserted = rollout.phase in {Phase.ROLLED_BACK, Phase.FAILED, Phase.PROMOTED}
-    return asserted and service.settled
 
 
 def _one_line(message: str) -> str:

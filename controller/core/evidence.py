@@ -25,6 +25,8 @@ class Histogram:
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not self.bounds:
+            raise EvidenceInvalid("a latency histogram has no bucket edge")
         if len(self.counts) != len(self.bounds) + 1:
             raise EvidenceInvalid(f"{len(self.bounds)} bucket edges need {len(self.bounds) + 1} counts")
         if any(count < 0 for count in self.counts):
@@ -59,7 +61,7 @@ class Histogram:
         if not self.total:
             return math.nan
         rank = share * self.total
-        edges = (0.0, *self.bounds, self.bounds[-1] if self.bounds else 0.0)
+        edges = (0.0, *self.bounds, self.bounds[-1])
         for bucket, reached in enumerate(accumulate(self.counts)):
             if reached >= rank and self.counts[bucket]:
                 part = 1 - (reached - rank) / self.counts[bucket]
@@ -181,8 +183,12 @@ def arrange_evidence(
 ) -> Evidence:
     """Cut what was measured into stages: whole minutes inside a window, ended at `until` or before.
 
-    A minute that a revision does not report counts as one without requests.
+    A minute that a revision does not report counts as one without requests. Latencies that are counted in
+    different buckets cannot be compared or added, and are a problem of the whole.
     """
+    stable, candidate = tuple(stable), tuple(candidate)
+    if len({m.sample.latencies.bounds for m in (*stable, *candidate) if m.sample.latencies}) > 1:
+        return Evidence(problem="latencies are counted in different buckets at different times")
     by_end = [{minute.end: minute.sample for minute in minutes} for minutes in (stable, candidate)]
     nothing = Sample()
     stages = (

@@ -75,9 +75,9 @@ def judge(policy: Policy, hold: Hold, evidence: Evidence) -> Verdict:
         return Verdict(VerdictValue.UNSURE, reason, (), False, hold.requests, _minutes(hold))
     try:
         findings = tuple(_findings(policy, stage, evidence.looks))
+        return _with_hold(_combine(findings, stage), hold, stage)
     except EvidenceInvalid as invalid:
         return Verdict(VerdictValue.UNMEASURED, str(invalid))
-    return _with_hold(_combine(findings, stage), hold, stage)
 
 
 def _findings(policy: Policy, stage: Stage, look: int) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ class Share:
         """One side of the score interval (Wilson 1927, "Probable inference")."""
         if not self.whole:
             return 0.0 if side < 0 else 1.0
-        z, n, p = NormalDist().inv_cdf(1 - level), self.whole, self.part / self.whole
+        z, n, p = -NormalDist().inv_cdf(level), self.whole, self.part / self.whole
         middle = p + z * z / (2 * n)
         spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return min(1.0, max(0.0, (middle + side * spread) / (1 + z * z / n)))

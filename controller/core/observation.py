@@ -36,7 +36,6 @@ class ServiceState:
     latest_ready: str
     latest_created: str
     annotations: Mapping[str, str] = field(default_factory=dict)
-    uri: str = ""
 
     @property
     def shares_served(self) -> dict[str, int]:

@@ -1,15 +1,17 @@
 """The opening of a rollout: which revision is the candidate, which is stable, and what speaks against it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 
-from controller.core.decision import wanted_split
+from controller.core.decision import is_as_written, wanted_split
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.policy import Policy
 from controller.core.rollout import Phase, Rollout, rollout_id
-from controller.core.traffic import Split, follows_latest, shares_of, written
+from controller.core.traffic import Split, follows_latest, shares_of, without_tags, written
+
+HALF = 50
 
 
 class OpeningRefused(Exception):
@@ -48,14 +50,23 @@ def open_rollout(
     """
     by_name = {revision.name: revision for revision in revisions}
     chosen = _candidate(service, by_name, candidate)
-    others = {name: share for name, share in service.shares_served.items() if name != chosen.name}
-    if previous and not previous.phase.is_terminal and chosen.name != previous.stable:
-        others = {previous.stable: 100}
+    serving = _serving(service, previous)
+    if "" in serving:
+        raise OpeningRefused(
+            f"no revision of {service.name} is ready, so there is no stable to compare with; deploy one that"
+            " works first"
+        )
+    if previous and not previous.phase.is_terminal and chosen.name == previous.stable:
+        raise OpeningRefused(
+            f"{chosen.name} is the stable of the rollout of {previous.candidate} that is under way; to go"
+            f" back to it: canary rollback {service.name}"
+        )
+    others = {name: share for name, share in serving.items() if name != chosen.name}
     if not others:
         return _already_serving(service, revisions, chosen, previous)
     if len(others) > 1:
         raise OpeningRefused(
-            f"more than two revisions serve {service.name} ({written(service.shares_served)}), so there is no"
+            f"more than two revisions serve {service.name} ({written(serving)}), so there is no"
             f" single stable to compare with; leave one of them first: gcloud run services update-traffic"
             f" {service.name} --to-revisions={max(others, key=lambda name: others[name])}=100"
         )
@@ -64,6 +75,11 @@ def open_rollout(
         raise OpeningRefused(
             f"stable {next(iter(others))} is not ready, so there would be no way back; mend it, or serve"
             " another revision first"
+        )
+    if (share := serving.get(chosen.name, 0)) > HALF:
+        raise OpeningRefused(
+            f"{chosen.name} serves {share} % of the users already, so it is no canary; leave stable most of"
+            f" them first: gcloud run services update-traffic {service.name} --to-revisions={stable.name}=100"
         )
     rollout = Rollout(
         id=rollout_id(service.name, chosen.name, now),
@@ -75,13 +91,32 @@ def open_rollout(
         policy=policy,
         phase=Phase.WAITING,
         step=-1,
-        percent=0,
         started_at=now,
         since=now,
         reason=f"rollout of {chosen.name} begun by {by}",
         by=by,
     )
-    return Opening(rollout, wanted_split(rollout, service), tuple(_warnings(service, stable, chosen)))
+    kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous)))
+    warnings = tuple(_warnings(rollout, serving, stable, chosen))
+    return Opening(rollout, wanted_split(rollout, kept), warnings)
+
+
+def _serving(service: ServiceState, previous: Rollout | None) -> dict[str, int]:
+    """Return the percents to begin from: what is served, or what a rollout before is on its way to.
+
+    One that is still in its steps is superseded, and its stable is the new one's; but what somebody edited
+    by hand since stands.
+    """
+    if previous is None or previous.is_over or not is_as_written(previous, service):
+        return service.shares_served
+    if previous.phase.is_terminal:
+        return service.shares_wanted
+    return {previous.stable: 100}
+
+
+def _tags_left(previous: Rollout | None) -> tuple[str, ...]:
+    """Return our tags that a rollout before may have left when it was superseded."""
+    return (previous.candidate_tag, previous.stable_tag) if previous else ()
 
 
 def _candidate(service: ServiceState, by_name: dict[str, RevisionState], wanted: str) -> RevisionState:
@@ -123,14 +158,21 @@ def _was_following(service: ServiceState, previous: Rollout | None) -> bool:
     return shares_of(service.traffic, service.latest_ready) == {left: 100}
 
 
-def _warnings(service: ServiceState, stable: RevisionState, candidate: RevisionState) -> list[str]:
+def _warnings(
+    rollout: Rollout, serving: dict[str, int], stable: RevisionState, candidate: RevisionState
+) -> list[str]:
     warnings = []
+    if not rollout.stable_tag:
+        warnings.append(
+            f"the name {rollout.service} leaves no room for a tag, so nothing but its age keeps stable from"
+            " being collected during the bake"
+        )
     sticky = [revision.name for revision in (stable, candidate) if revision.session_affinity]
     if sticky:
         warnings.append(
             f"session affinity is on for {' and '.join(sticky)}: users stay with their revision, so the split"
             " will not be exact and requests are not independent"
         )
-    if share := service.shares_served.get(candidate.name):
+    if share := serving.get(candidate.name):
         warnings.append(f"{candidate.name} serves {share} % of the users already; it goes back to 0 % first")
     return warnings

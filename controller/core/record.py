@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from controller.core.policy import Policy, PolicyInvalid, parse_policy, policy_as_plain
-from controller.core.rollout import Rollout
+from controller.core.rollout import Phase, Rollout
 
 ANNOTATION = "cloud-run-canary/rollout"
 """The key of the annotation; Google's and Knative's own name spaces are refused by the API."""
@@ -78,8 +78,13 @@ def _checked(rollout: Rollout) -> Rollout:
     times += [time for window in rollout.windows for time in (window.start, window.end)]
     if any(time is not None and time.tzinfo is None for time in times):
         raise RecordDamaged("a time in it has no time zone")
-    if not (0 <= rollout.percent <= 100 and -1 <= rollout.step <= len(rollout.policy.steps)):  # noqa: PLR2004
-        raise RecordDamaged("its step or percent is out of range")
+    if (rollout.phase is Phase.PAUSED) != (rollout.paused_phase is not None):
+        raise RecordDamaged("it does not say rightly which phase was paused")
+    steps = len(rollout.policy.steps)
+    first = 0 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else -1
+    last = steps - 1 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else steps
+    if not first <= rollout.step <= last:
+        raise RecordDamaged("its step is out of range")
     if not (rollout.stable and rollout.candidate and rollout.id) or rollout.stable == rollout.candidate:
         raise RecordDamaged("it does not name two revisions")
     return rollout

@@ -178,7 +178,7 @@ MOVES: dict[Phase, dict[Event, Move]] = {
 
 @dataclass(frozen=True)
 class Rollout:
-    """One candidate on its way; times are aware, `percent` is the candidate's whole percent of the users.
+    """One candidate on its way; times are aware.
 
     `step` counts from 0; -1 is before the first step, and the number of steps is the bake. `newest`
     is the newest revision when it began, so that a newer one is noticed.
@@ -194,7 +194,6 @@ class Rollout:
     policy: Policy
     phase: Phase
     step: int
-    percent: int
     started_at: datetime
     since: datetime
     """When this phase, or this step of it, was entered."""
@@ -207,6 +206,19 @@ class Rollout:
     paused_phase: Phase | None = None
     held: bool = False
     """Paused by the policy and not by a person."""
+    obeyed: tuple[str, ...] = ()
+    """The ids of the last commands that took effect, so that none is lost or obeyed twice."""
+
+    @property
+    def percent(self) -> int:
+        """The candidate's share of the users, in whole percent."""
+        match self.paused_phase or self.phase:
+            case Phase.STEPPING:
+                return self.policy.steps[self.step].traffic
+            case Phase.BAKING | Phase.PROMOTED:
+                return ALL
+            case _:
+                return 0
 
     @property
     def candidate_tag(self) -> str:
@@ -239,6 +251,11 @@ def rollout_id(service: str, candidate: str, started_at: datetime) -> str:
     """Return a short name that no other rollout of the service has."""
     text = f"{service}/{candidate}/{started_at.isoformat()}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def command_id(event: Event, by: str, at: datetime) -> str:
+    """Return a short name that no other command has."""
+    return hashlib.sha256(f"{event}/{by}/{at.isoformat()}".encode()).hexdigest()[:8]
 
 
 def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -> Rollout | Stay | Refuse:
@@ -280,20 +297,11 @@ def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -
 
 
 def _entered(rollout: Rollout, phase: Phase, step: int) -> Rollout:
-    """Put the rollout into a phase, with the share of the users that goes with it."""
+    """Put the rollout into a phase; a step of 100 %, or past the last one, is the bake."""
     steps = rollout.policy.steps
-    if phase is Phase.STEPPING and step >= len(steps):
+    if phase is Phase.STEPPING and (step >= len(steps) or steps[step].traffic == ALL):
         phase, step = Phase.BAKING, len(steps)
-    percent = {
-        Phase.STEPPING: steps[step].traffic if 0 <= step < len(steps) else ALL,
-        Phase.PAUSED: rollout.percent,
-        Phase.SUPERSEDED: 0,
-        Phase.BAKING: ALL,
-        Phase.PROMOTED: ALL,
-    }.get(phase, 0)
-    if phase is Phase.STEPPING and percent == ALL:
-        phase, step = Phase.BAKING, len(steps)
-    return replace(rollout, phase=phase, step=step, percent=percent)
+    return replace(rollout, phase=phase, step=step)
 
 
 def observed(rollout: Rollout, now: datetime) -> Rollout:

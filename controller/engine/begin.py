@@ -5,12 +5,15 @@ from datetime import timedelta
 
 import structlog
 
+from controller.core.decision import is_as_written
 from controller.core.evidence import final_until
+from controller.core.observation import ServiceState
 from controller.core.opening import NothingToDo, OpeningRefused, open_rollout
 from controller.core.policy import OnNewRevision, Policy
-from controller.core.rollout import Rollout
+from controller.core.rollout import Phase, Rollout
+from controller.core.traffic import written
 from controller.engine.reconcile import Outside, apply, read_rollout
-from controller.ports import ConflictError
+from controller.ports import ConflictError, TransientError
 
 log = structlog.get_logger()
 
@@ -58,23 +61,47 @@ def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
 def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     service = outside.cloud_run.read_service(request.service)
     previous = read_rollout(service)
-    wanted = request.candidate or service.latest_created
-    if previous and not (request.retry and previous.phase.is_terminal):
-        if not previous.phase.is_terminal and previous.candidate == wanted:
-            return Begun(previous, opened=False)
-        if not previous.phase.is_terminal and previous.policy.on_new_revision is not OnNewRevision.SUPERSEDE:
-            return Begun(previous, opened=False, queued=True)
-        if previous.phase.is_terminal and previous.candidate == wanted:
-            return Begun(previous, opened=False)
+    wanted = request.candidate or _default_candidate(service, previous)
+    if previous and (found := _found(service, previous, wanted, retry=request.retry)):
+        return found
     revisions = outside.cloud_run.list_revisions(request.service)
     now = outside.clock.now()
-    opening = open_rollout(service, revisions, request.policy, now, request.by, request.candidate, previous)
+    opening = open_rollout(service, revisions, request.policy, now, request.by, wanted, previous)
     if isinstance(opening, NothingToDo):
         return opening
     _check_metrics(outside, opening.rollout)
-    apply(outside.cloud_run, service, opening.rollout, opening.split)
+    try:
+        apply(outside.cloud_run, service, opening.rollout, opening.split)
+    except TransientError as lost:  # the write may have been applied: look again
+        raise ConflictError(f"beginning the rollout of {service.name}: {lost}") from lost
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
     return Begun(opening.rollout, opened=True, warnings=opening.warnings)
+
+
+def _default_candidate(service: ServiceState, previous: Rollout | None) -> str:
+    """Return the candidate under way unless something newer was deployed since, else the newest revision."""
+    if previous and not previous.phase.is_terminal and service.latest_created == previous.newest:
+        return previous.candidate
+    return service.latest_created
+
+
+def _found(service: ServiceState, previous: Rollout, wanted: str, *, retry: bool) -> Begun | None:
+    """Return the rollout on record if it is what is wanted, or is in its way; None to open a new one."""
+    if not previous.phase.is_terminal:
+        if previous.candidate == wanted:
+            return Begun(previous, opened=False)
+        if previous.policy.on_new_revision is OnNewRevision.SUPERSEDE:
+            return None
+        return Begun(previous, opened=False, queued=True)
+    if retry or previous.candidate != wanted:
+        return None
+    ended = previous.is_over and previous.phase is not Phase.SUPERSEDED
+    if ended and not is_as_written(previous, service):
+        raise OpeningRefused(
+            f"the rollout of {wanted} ended before ({previous.phase}), and traffic was changed since:"
+            f" {written(service.shares_wanted)}. To roll it out again: canary retry {service.name}"
+        )
+    return Begun(previous, opened=False)
 
 
 def _check_metrics(outside: Outside, rollout: Rollout) -> None:

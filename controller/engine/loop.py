@@ -8,22 +8,24 @@ from enum import StrEnum
 import structlog
 
 from controller.core.decision import Command
-from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay
-from controller.engine.reconcile import EvidenceCache, Outside, Pass, reconcile
-from controller.ports import ConflictError, PermanentError, TransientError
+from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay, command_id
+from controller.engine.reconcile import EvidenceCache, Outside, Pass, read_rollout, reconcile
+from controller.ports import ConflictError, NoRolloutError, TransientError
 
 log = structlog.get_logger()
 
 UNOBSERVED_PAUSE = 3.0
 """Seconds between passes while a write is not in force yet, or the candidate not ready."""
+RACE_PAUSE = 1.0
+"""Seconds until a decision that somebody else made void is made again."""
 PAUSE = 15.0
 """Seconds between passes otherwise; metrics come by the minute, people's commands at any time."""
+SOON = timedelta(minutes=2)
+"""How long a write may take to be in force before it is looked at less often."""
 PATIENCE = timedelta(hours=2)
-"""How long an API may be out of reach in the middle of a rollout."""
-FIRST_PATIENCE = timedelta(seconds=20)
-"""How long it may be out of reach before anything is known."""
+"""How long an API may be out of reach in the middle of a rollout, or not serve what was asked for."""
 EFFECT_PATIENCE = timedelta(minutes=5)
-"""How long a command waits to be seen in force."""
+"""How long a command waits for the API, and to be seen in force."""
 
 OnPass = Callable[[Pass], None]
 
@@ -34,6 +36,8 @@ class Ending(StrEnum):
     OVER = "over"
     HELD = "held"
     REPLACED = "replaced"
+    REMOVED = "removed"
+    UNSERVED = "unserved"
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,29 @@ class Followed:
 
 def follow(outside: Outside, rollout: Rollout, on_pass: OnPass) -> Followed:
     """Pass over the service until the rollout has ended, is held by its policy, or is another's."""
-    passes = _Passes(outside, rollout.service)
+    passes = _Passes(outside, rollout.service, PATIENCE)
     while True:
         seen = passes.next()
-        now = seen.rollout
-        if now is None or now.id != rollout.id:
+        if seen.rollout is None:
+            return Followed(Ending.REMOVED, rollout)
+        if seen.rollout.id != rollout.id:
             return Followed(Ending.REPLACED, rollout)
-        rollout = now
+        rollout = seen.rollout
         on_pass(seen)
-        if rollout.is_over:
-            return Followed(Ending.OVER, rollout)
-        if rollout.held and rollout.observed_at is not None:
-            return Followed(Ending.HELD, rollout)
-        outside.clock.sleep(_pause(rollout))
+        now = outside.clock.now()
+        if ending := _ending(rollout, now):
+            return Followed(ending, rollout)
+        outside.clock.sleep(_pause(rollout, now))
+
+
+def _ending(rollout: Rollout, now: datetime) -> Ending | None:
+    if rollout.is_over:
+        return Ending.OVER
+    if rollout.held and rollout.observed_at is not None:
+        return Ending.HELD
+    if rollout.phase.is_terminal and now - rollout.since > PATIENCE:
+        return Ending.UNSERVED
+    return None
 
 
 @dataclass(frozen=True)
@@ -70,73 +84,64 @@ class Obeyed:
     in_force: bool = True
 
 
-def obey(outside: Outside, service: str, command: Command, on_pass: OnPass) -> Obeyed:
-    """Write a person's command, and write it again until it is on record and in force."""
-    passes = _Passes(outside, service)
-    deadline = outside.clock.now() + EFFECT_PATIENCE
-    written: Rollout | None = None
+def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass) -> Obeyed:
+    """Give a person's command, and give it again until it is on record and in force.
+
+    Raises NoRolloutError where there is nothing to command.
+    """
+    passes = _Passes(outside, service, EFFECT_PATIENCE)
+    rollout = read_rollout(outside.cloud_run.read_service(service))
+    if rollout is None:
+        raise NoRolloutError(
+            f"no rollout of {service} is on record; begin one with: canary rollout {service}"
+        )
+    now = outside.clock.now()
+    command = Command(event, by, command_id(event, by, now), past=rollout.step)
     while True:
-        seen = passes.next(None if written else command)
+        seen = passes.next(command)
         if seen.rollout is None or seen.decision is None:
-            raise PermanentError(
-                f"no rollout of {service} is on record; begin one with: canary rollout {service}"
-            )
-        if seen.decision.answer and written is None:
-            return Obeyed(seen.rollout, seen.decision.answer)
-        if written is None and seen.decision.event is command.event:
-            written = seen.rollout
+            raise NoRolloutError(f"the record of {service} was removed in the meantime")
         on_pass(seen)
-        if written and _is_lost(seen.rollout, written, command):
-            log.warning("command overwritten, writing it again", service=service, command=command.event.value)
-            written = None
-        elif written and seen.rollout.observed_at is not None:
+        if seen.decision.answer:
+            return Obeyed(seen.rollout, seen.decision.answer)
+        if command.id in seen.rollout.obeyed and seen.rollout.observed_at is not None:
             return Obeyed(seen.rollout)
-        if outside.clock.now() > deadline:
+        if outside.clock.now() - now > EFFECT_PATIENCE:
             return Obeyed(seen.rollout, in_force=False)
         outside.clock.sleep(UNOBSERVED_PAUSE)
 
 
-def _is_lost(seen: Rollout, written: Rollout, command: Command) -> bool:
-    """Tell whether the record went back behind the command."""
-    if seen.id != written.id:
-        return False
-    undone = command.event is Event.ROLLBACK and seen.phase is not Phase.ROLLED_BACK
-    return undone or seen.since < written.since
-
-
 class _Passes:
-    """Passes over one service that outlive lost races, and outages up to a limit."""
+    """Passes over one service that outlive lost races and outages, up to a limit."""
 
-    def __init__(self, outside: Outside, service: str) -> None:
+    def __init__(self, outside: Outside, service: str, patience: timedelta) -> None:
         self._outside = outside
         self._service = service
+        self._patience = patience
         self._cache = EvidenceCache()
-        self._worked = False
         self._failing_since: datetime | None = None
 
     def next(self, command: Command | None = None) -> Pass:
-        """Return the next pass that works; raises the last TransientError when patience is over."""
+        """Return the next pass that works; raises the last error when patience is over."""
         while True:
             try:
                 seen = reconcile(self._outside, self._service, self._cache, command)
-            except ConflictError as conflict:
-                log.info("lost a race, deciding again", service=self._service, reason=str(conflict))
-                self._outside.clock.sleep(1)
-            except TransientError as error:
+            except (ConflictError, TransientError) as error:
                 self._endure(error)
             else:
-                self._worked, self._failing_since = True, None
+                self._failing_since = None
                 return seen
 
-    def _endure(self, error: TransientError) -> None:
+    def _endure(self, error: ConflictError | TransientError) -> None:
         now = self._outside.clock.now()
         self._failing_since = self._failing_since or now
-        if now - self._failing_since > (PATIENCE if self._worked else FIRST_PATIENCE):
+        if now - self._failing_since > self._patience:
             raise error
         log.warning("trying again", service=self._service, error=str(error))
-        self._outside.clock.sleep(UNOBSERVED_PAUSE)
+        self._outside.clock.sleep(RACE_PAUSE if isinstance(error, ConflictError) else UNOBSERVED_PAUSE)
 
 
-def _pause(rollout: Rollout) -> float:
+def _pause(rollout: Rollout, now: datetime) -> float:
+    """Return how long to wait: shortly for what should be in force soon, longer for what does not come."""
     waiting = rollout.observed_at is None and rollout.phase is not Phase.PAUSED
-    return UNOBSERVED_PAUSE if waiting else PAUSE
+    return UNOBSERVED_PAUSE if waiting and now - rollout.since < SOON else PAUSE

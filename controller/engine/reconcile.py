@@ -10,7 +10,7 @@ from controller.core.decision import Command, Decision, decide, needs_evidence
 from controller.core.evidence import MINUTE, Evidence, EvidenceInvalid, arrange_evidence, final_until
 from controller.core.observation import Observation, ServiceState
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record, write_record
-from controller.core.rollout import Rollout
+from controller.core.rollout import Event, Rollout
 from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, shares_of
 from controller.ports import (
     CanaryError,
@@ -66,7 +66,8 @@ def reconcile(
     rollout = read_rollout(service)
     if rollout is None:
         return Pass(service)
-    observation = gather(outside, service, rollout, cache)
+    asked = command if command and command.id not in rollout.obeyed else None
+    observation = gather(outside, service, rollout, cache, asked)
     # decide
     decision = decide(rollout, observation, command)
     # apply
@@ -107,14 +108,27 @@ def read_rollout(service: ServiceState) -> Rollout | None:
     return rollout
 
 
-def gather(outside: Outside, service: ServiceState, rollout: Rollout, cache: EvidenceCache) -> Observation:
-    """Read what a decision rests on. Metrics that cannot be read are a finding, never an error."""
+def gather(
+    outside: Outside,
+    service: ServiceState,
+    rollout: Rollout,
+    cache: EvidenceCache,
+    command: Command | None = None,
+) -> Observation:
+    """Read what a decision rests on, and no more: no failing read may stand in a rollback's way.
+
+    A person's command needs no metrics; a rollback, and an end, need no revisions either. Metrics that
+    cannot be read are a finding, never an error.
+    """
+    now = outside.clock.now()
+    if rollout.phase.is_terminal or (command and command.event is Event.ROLLBACK):
+        return Observation(now, service, stable=None, candidate=None)
     return Observation(
-        now=outside.clock.now(),
-        service=service,
+        now,
+        service,
         stable=outside.cloud_run.read_revision(service.name, rollout.stable),
         candidate=outside.cloud_run.read_revision(service.name, rollout.candidate),
-        evidence=read_evidence(outside, rollout, cache) if needs_evidence(rollout) else None,
+        evidence=None if command or not needs_evidence(rollout) else read_evidence(outside, rollout, cache),
     )
 
 
@@ -161,12 +175,14 @@ def apply(cloud_run: CloudRun, service: ServiceState, rollout: Rollout, split: S
     if split is not None:
         _check(split, rollout, fresh)
     record = write_record(rollout)
-    changed = split if split != fresh.traffic else None
     cloud_run.write_service(
-        ServiceChange(service.name, fresh.etag, {**fresh.annotations, ANNOTATION: record}, changed)
+        ServiceChange(service.name, fresh.etag, {**fresh.annotations, ANNOTATION: record}, split)
     )
-    if cloud_run.read_service(service.name).annotations.get(ANNOTATION) != record:
+    after = cloud_run.read_service(service.name)
+    if after.annotations.get(ANNOTATION) != record:
         raise ConflictError(f"the write to {service.name} was overwritten by somebody else")
+    if after.generation > fresh.generation + 1:
+        log.warning("somebody wrote at the same time, and may have been overwritten", service=service.name)
 
 
 def _check(split: Split, rollout: Rollout, service: ServiceState) -> None:

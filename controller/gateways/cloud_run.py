@@ -111,7 +111,7 @@ class CloudRunGateway(CloudRun):
             name=name,
             etag=service.etag,
             generation=service.generation,
-            settled=not service.reconciling and service.observed_generation >= service.generation,
+            settled=not service.reconciling,
             failed=condition.state == run_v2.Condition.State.CONDITION_FAILED,
             message=condition.message,
             traffic=self._split(service.traffic),
@@ -119,7 +119,6 @@ class CloudRunGateway(CloudRun):
             latest_ready=short_name(service.latest_ready_revision),
             latest_created=short_name(service.latest_created_revision),
             annotations=dict(service.annotations),
-            uri=service.uri,
         )
 
     def _split(self, targets: Any) -> Split:

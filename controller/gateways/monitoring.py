@@ -11,7 +11,7 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 
 from controller.core.evidence import EvidenceInvalid, Histogram, Minute, Sample
 from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
-from controller.ports import Metrics, TransientError
+from controller.ports import Metrics, PermanentError, TransientError
 
 COUNT = "run.googleapis.com/request_count"
 LATENCIES = "run.googleapis.com/request_latencies"
@@ -39,6 +39,14 @@ class MonitoringGateway(Metrics):
         self, service: str, revisions: Sequence[str], start: datetime, end: datetime
     ) -> Mapping[str, Sequence[Minute]]:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
+        try:
+            return self._read_minutes(service, revisions, start, end)
+        except EvidenceInvalid as invalid:
+            raise PermanentError(f"reading the metrics of {service}: {invalid}") from invalid
+
+    def _read_minutes(
+        self, service: str, revisions: Sequence[str], start: datetime, end: datetime
+    ) -> Mapping[str, Sequence[Minute]]:
         samples: Samples = {revision: {} for revision in revisions}
         for series in self._list(service, COUNT, (REVISION, CODE), start, end):
             code = series.metric.labels.get("response_code", "")

@@ -339,7 +339,7 @@ def test_a_deleted_candidate_ends_the_rollout() -> None:
 
 
 def commanded(rollout: Rollout, event: Event, seen: Observation | None = None) -> Decision:
-    return decide(rollout, seen or serving(rollout), Command(event, "ada"))
+    return decide(rollout, seen or serving(rollout), Command(event, "ada", "c1"))
 
 
 def test_a_rollback_by_a_person_wins_over_everything_seen() -> None:

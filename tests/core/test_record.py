@@ -29,7 +29,7 @@ def test_a_record_reads_back_as_it_was(phase: Phase) -> None:
         follows_latest=True,
         observed_at=NOW,
         windows=(Window(5, NOW, NOW + timedelta(minutes=7)), Window(30, NOW)),
-        paused_phase=Phase.STEPPING,
+        obeyed=("1f2e", "3d4c"),
         held=True,
     )
     assert parse_record(write_record(rollout)) == rollout
@@ -60,8 +60,10 @@ def mutated(**changes: Any) -> str:
         (mutated(format=0), "no format version"),
         (mutated(extra=1), "unknown field 'extra'"),
         (mutated(phase="dancing"), "'phase' is invalid"),
-        (mutated(percent=101), "out of range"),
         (mutated(step=9), "out of range"),
+        (mutated(step=-1), "out of range"),
+        (mutated(phase="paused"), "which phase was paused"),
+        (mutated(paused_phase="stepping"), "which phase was paused"),
         (mutated(stable=CANDIDATE), "two revisions"),
         (mutated(since="2026-03-02T09:00:00"), "no time zone"),
         (mutated(candidate="gone"), "'candidate' is invalid"),

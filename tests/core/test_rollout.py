@@ -31,7 +31,7 @@ def test_the_table_has_no_gaps() -> None:
 
 @pytest.mark.parametrize(("phase", "event"), EVERYTHING)
 def test_every_move_is_made_refused_or_impossible_and_never_leaves_an_end(phase: Phase, event: Event) -> None:
-    rollout = a_rollout(phase, paused_phase=Phase.STEPPING if phase is Phase.PAUSED else None)
+    rollout = a_rollout(phase)
     if isinstance(MOVES[phase][event], Impossible):
         with pytest.raises(IllegalMove):
             moved(rollout, event, NOW, "so", "me")

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 from builders import a_policy
 from google.cloud import run_v2
+from google.cloud.run_v2.services.revisions.transports import RevisionsGrpcTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
 
-from controller.core.decision import Command
 from controller.core.opening import NothingToDo
 from controller.core.policy import Policy
 from controller.core.rollout import Event, Phase
@@ -50,6 +50,7 @@ class World:
     local: LocalCloudRun
     outside: Outside
     services: Any
+    revisions: Any
     parent: str
     seen: list[Pass] = field(default_factory=list)
     """What the controller's passes saw; the invariants hold for each of them."""
@@ -159,7 +160,7 @@ class World:
         return self.follow(self.begin(policy, **fields), act)
 
     def command(self, event: Event) -> Obeyed:
-        return obey(self.outside, SERVICE, Command(event, "ada"), self.saw)
+        return obey(self.outside, SERVICE, event, "ada", self.saw)
 
     def saw(self, seen: Pass) -> None:
         self.seen.append(seen)
@@ -216,7 +217,8 @@ def a_world(rps: float = 20, **settings: Any) -> Iterator[World]:
             )
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=channel))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"
-            world = World(local, outside, services, parent)
+            revisions = run_v2.RevisionsClient(transport=RevisionsGrpcTransport(channel=channel))
+            world = World(local, outside, services, revisions, parent)
             world.deploy()
             world.users(rps)
             yield world
