@@ -1,5 +1,6 @@
 """The command line: all commands, and what every failure looks like to a person."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -28,7 +29,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")
 
 
-GOES_ON = "a rollout stays as it is, and the same command goes on with it"
+GOES_ON = "the rollout stays as it is, and the same command goes on with it"
 
 
 class Stopped(BaseException):
@@ -60,6 +61,15 @@ def main() -> int:
     """Run the command line and return its exit code."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader is gone; what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run() -> int:
     try:
         app()
     except SystemExit as end:

@@ -69,7 +69,7 @@ def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     opening = open_rollout(service, revisions, request.policy, now, request.by, wanted, previous)
     if isinstance(opening, NothingToDo):
         return opening
-    _check_metrics(outside, opening.rollout)
+    _check_reads(outside, opening.rollout)
     try:
         apply(outside.cloud_run, service, opening.rollout, opening.split)
     except TransientError as lost:  # the write may have been applied: look again
@@ -104,8 +104,9 @@ def _found(service: ServiceState, previous: Rollout, wanted: str, *, retry: bool
     return Begun(previous, opened=False)
 
 
-def _check_metrics(outside: Outside, rollout: Rollout) -> None:
-    """Read the metrics once before anything is written: without them no step could ever pass."""
+def _check_reads(outside: Outside, rollout: Rollout) -> None:
+    """Read once, before anything is written, what each pass will have to read."""
+    outside.cloud_run.read_revision(rollout.service, rollout.candidate)
     until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
     pair = (rollout.stable, rollout.candidate)
     outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until)
