@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the tests on every supported Python that is installed beside the one of .venv.
+# Runs the tests on every supported Python that is installed beside the one of .venv: those within one
+# process, and a part of the demo for all that takes several.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,5 +21,6 @@ for version in 3.11 3.12 3.13; do
         continue
     fi
     echo "Python $version:"
-    make --no-print-directory tests VENV=".venv-$version" PYTHON="$python"
+    make --no-print-directory tests VENV=".venv-$version" PYTHON="$python" ARGS='-m "not processes"'
+    ".venv-$version/bin/canary" demo --json --only errors --only broken
 done
