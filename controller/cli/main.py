@@ -63,7 +63,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, _stop)
     code = _run()
     try:
-        sys.stdout.flush()
+        if sys.stdout:  # None where it was closed before the start
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader is gone; what is left is for nobody
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
@@ -71,7 +72,7 @@ def main() -> int:
 
 def _run() -> int:
     try:
-        app()
+        app(prog_name="canary")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
     except Stopped as stopped:

@@ -24,7 +24,7 @@ class CloudRunGateway(CloudRun):
     ) -> None:
         self._parent = f"projects/{project}/locations/{region}"
         self._sleep = sleep
-        self._endpoint = "Cloud Run"
+        self._endpoint = "the local Cloud Run" if channel else "Cloud Run"
         with translated("opening Cloud Run", self._endpoint, "to sign in"):
             self._services = run_v2.ServicesClient(
                 transport=ServicesGrpcTransport(channel=channel) if channel else None
@@ -45,7 +45,8 @@ class CloudRunGateway(CloudRun):
             return self._service_state(service, retried(read, self._sleep))
         except NotFoundError as missing:
             raise NotFoundError(
-                f"there is no service {service!r} in {self._parent}; see: gcloud run services list"
+                f"there is no service {service!r} in {self._parent} of {self._endpoint}; check the name, the"
+                f" project and the region"
             ) from missing
 
     def read_revision(self, service: str, revision: str) -> RevisionState | None:

@@ -38,7 +38,9 @@ def translated(doing: str, endpoint: str, permission: str) -> Iterator[None]:
     except api.Aborted as error:
         raise ConflictError(f"{doing}: somebody else wrote at the same time ({_text(error)})") from error
     except (api.ServiceUnavailable, api.RetryError) as error:
-        raise TransientError(f"{doing}: {endpoint} cannot be reached ({_text(error)})") from error
+        raise TransientError(
+            f"{doing}: {endpoint} cannot be reached; check the network, or whether it is up ({_text(error)})"
+        ) from error
     except (api.DeadlineExceeded, api.GatewayTimeout) as error:
         raise TransientError(f"{doing}: {endpoint} did not answer in time") from error
     except (api.TooManyRequests, api.InternalServerError, api.Unknown, api.Cancelled) as error:

@@ -110,6 +110,18 @@ def test_a_reader_who_is_gone_is_nothing_to_complain_of(shell: Shell, arguments:
     assert errors == ""
 
 
+def test_a_command_whose_output_is_closed_gives_no_traceback(shell: Shell) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *CANARY, "policy", "check", STANDARD],
+        env=shell.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert closed.stderr == ""
+
+
 def test_a_reader_of_a_rollout_who_is_gone_ends_it_without_a_traceback(cloud: Cloud) -> None:
     name = cloud.two_revisions()
     policy = ("--policy", cloud.patient, "--json")
