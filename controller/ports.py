@@ -85,6 +85,14 @@ class Metrics(Protocol):
         ...
 
 
+class Probes(Protocol):
+    """Requests of our own to a revision."""
+
+    def ask(self, address: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return one complaint for each path that the revision at this address does not answer well."""
+        ...
+
+
 class Clock(Protocol):
     """The time, and waiting for it."""
 

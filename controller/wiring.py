@@ -8,6 +8,7 @@ from controller.engine.reconcile import Outside
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway
+from controller.gateways.probes import HttpProbes
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ def connect(place: Place) -> Outside:
             CloudRunGateway(place.project, place.region, clock.sleep),
             MonitoringGateway(place.project, place.region, clock.sleep),
             clock,
+            HttpProbes(clock.sleep),
         )
     # A proxy of the environment would capture even loopback.
     channel = grpc.insecure_channel(place.emulator, options=[("grpc.enable_http_proxy", 0)])
@@ -35,4 +37,5 @@ def connect(place: Place) -> Outside:
         CloudRunGateway(place.project, place.region, SystemClock().sleep, channel),
         MonitoringGateway(place.project, place.region, SystemClock().sleep, channel),
         local,
+        HttpProbes(SystemClock().sleep),
     )

@@ -150,6 +150,11 @@ def needs_evidence(rollout: Rollout) -> bool:
     return rollout.phase in {Phase.STEPPING, Phase.BAKING} and rollout.window is not None
 
 
+def needs_smoke_test(rollout: Rollout, service: ServiceState) -> bool:
+    """Tell whether the candidate can and must be asked the policy's paths on its own address now."""
+    return rollout.phase is Phase.CHECKING and bool(rollout.policy.smoke) and is_served(rollout, service)
+
+
 def _verdict(rollout: Rollout, observation: Observation) -> Verdict | None:
     if observation.evidence is None or not needs_evidence(rollout):
         return None
@@ -245,7 +250,7 @@ def _of_the_candidate(rollout: Rollout, observation: Observation) -> Happened | 
 
 def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None:
     """Find a split that is seen served, or that will never be."""
-    if rollout.observed_at is not None:
+    if rollout.observed_at is not None and rollout.phase is not Phase.CHECKING:
         return None
     service = observation.service
     if is_served(rollout, service):
@@ -267,6 +272,11 @@ def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
         return Event.UNFIT, f"stable {rollout.stable} {state}, so there would be no way back", CONTROLLER
     if observation.candidate is None or not observation.candidate.ready:
         return None
+    if needs_smoke_test(rollout, observation.service):
+        if observation.smoke is None:
+            return None
+        if observation.smoke:
+            return Event.UNFIT, f"the smoke test failed: {'; '.join(observation.smoke)}", CONTROLLER
     return Event.CHECKED, f"checks passed: {rollout.stable} is ready as the way back", CONTROLLER
 
 

@@ -110,7 +110,10 @@ def _requests(hold: Hold) -> str:
 
 
 def _rules(policy: Policy) -> Iterator[str]:
-    yield f"Before the first step, the candidate must be ready within {duration_text(policy.ready_within)}."
+    ready = f"be ready within {duration_text(policy.ready_within)}"
+    if policy.smoke:
+        ready += f" and answer {', '.join(policy.smoke)} with 2xx or 3xx"
+    yield f"Before the first step, the candidate must {ready}."
     errors, latency = policy.guards.errors, policy.guards.latency
     yield _error_text(errors) if errors else "Errors are not looked at."
     yield _latency_text(latency) if latency else "Latency is not looked at."

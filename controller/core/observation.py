@@ -36,6 +36,8 @@ class ServiceState:
     latest_ready: str
     latest_created: str
     annotations: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """The address of the revision behind each tag."""
 
     @property
     def shares_served(self) -> dict[str, int]:
@@ -50,10 +52,14 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that a decision rests on; `evidence` is None in a phase that needs none."""
+    """All that a decision rests on; `evidence` and `smoke` are None where they were not asked for.
+
+    `smoke` has a complaint for each path that the candidate did not answer well.
+    """
 
     now: datetime
     service: ServiceState
     stable: RevisionState | None
     candidate: RevisionState | None
     evidence: Evidence | None = None
+    smoke: tuple[str, ...] | None = None

@@ -96,6 +96,11 @@ def open_rollout(
         reason=f"rollout of {chosen.name} begun by {by}",
         by=by,
     )
+    if policy.smoke and not rollout.candidate_tag:
+        raise OpeningRefused(
+            f"the policy has a smoke test, but the name {service.name} leaves no room for the tag that it"
+            " needs; take smoke out of the policy"
+        )
     kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous)))
     warnings = tuple(_warnings(rollout, serving, stable, chosen))
     return Opening(rollout, wanted_split(rollout, kept), warnings)

@@ -31,6 +31,7 @@ from controller.core.policy_fields import (
     FalseRollback,
     Minutes,
     OnNewRevision,
+    Paths,
     Percent,
     PositiveDuration,
     Promotion,
@@ -310,6 +311,13 @@ class Policy(_Part):
     on_new_revision: Annotated[OnNewRevision, *choice(OnNewRevision)] = Field(
         default=OnNewRevision.SUPERSEDE,
         description="Whether a newer revision ends this rollout and starts its own, waits, or is ignored.",
+    )
+    smoke: Paths = Field(
+        default=(),
+        description=(
+            "Paths that the candidate must answer with 2xx or 3xx on an address of its own "
+            "before any user is sent to it."
+        ),
     )
     ready_within: PositiveDuration = Field(
         default=timedelta(minutes=10),

@@ -17,6 +17,9 @@ MINUTE: Final = timedelta(minutes=1)
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 _CODE_PATTERN: Final = r"^[45](xx|[0-9]{2})$"
+_PATH_PATTERN: Final = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}$"
+_PATH_FORM: Final = {"type": "string", "pattern": _PATH_PATTERN}
+MOST_PATHS: Final = 10
 _EVEN_CHANCE: Final = 0.5
 
 
@@ -129,6 +132,18 @@ def _parse_codes(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def _parse_paths(value: object) -> tuple[str, ...]:
+    entries = value if isinstance(value, list | tuple) else (value,)
+    if len(entries) > MOST_PATHS:
+        raise UnitInvalid(f"at most {MOST_PATHS} paths, not {len(entries)}; ask what matters most")
+    _raise_any(
+        Mistake((index,) if entries is value else (), f"expected a path such as /healthz, not {shown(entry)}")
+        for index, entry in enumerate(entries)
+        if not (isinstance(entry, str) and re.fullmatch(_PATH_PATTERN, entry))
+    )
+    return tuple(dict.fromkeys(entries))
+
+
 def _parse_ceilings(value: object) -> dict[str, timedelta]:
     if not isinstance(value, Mapping):
         raise UnitInvalid(f"expected a mapping such as {{p95: 800ms}}, not {shown(value)}")
@@ -239,6 +254,14 @@ Codes = Annotated[
     _schema(
         "list of response codes",
         anyOf=[{"type": "array", "minItems": 1, "items": {"anyOf": _CODE_FORMS}}, *_CODE_FORMS],
+    ),
+]
+Paths = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_parse_paths),
+    _schema(
+        "list of paths",
+        anyOf=[{"type": "array", "maxItems": MOST_PATHS, "items": _PATH_FORM}, _PATH_FORM],
     ),
 ]
 Percent = Annotated[

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import structlog
 
-from controller.core.decision import Command, Decision, decide, needs_evidence
+from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
 from controller.core.evidence import MINUTE, Evidence, EvidenceInvalid, arrange_evidence, final_until
 from controller.core.observation import Observation, ServiceState
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record, write_record
@@ -19,6 +19,7 @@ from controller.ports import (
     ConflictError,
     Metrics,
     PermanentError,
+    Probes,
     RecordUnreadableError,
     ServiceChange,
 )
@@ -33,6 +34,7 @@ class Outside:
     cloud_run: CloudRun
     metrics: Metrics
     clock: Clock
+    probes: Probes
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,18 @@ def gather(
         stable=outside.cloud_run.read_revision(service.name, rollout.stable),
         candidate=outside.cloud_run.read_revision(service.name, rollout.candidate),
         evidence=None if command or not needs_evidence(rollout) else read_evidence(outside, rollout, cache),
+        smoke=None
+        if command or not needs_smoke_test(rollout, service)
+        else smoke_test(outside, rollout, service),
     )
+
+
+def smoke_test(outside: Outside, rollout: Rollout, service: ServiceState) -> tuple[str, ...]:
+    """Ask the candidate the policy's paths, and return its failures."""
+    address = service.addresses.get(rollout.candidate_tag, "")
+    if not address:
+        return ("Cloud Run gives its tags no address (the service's default URL is disabled)",)
+    return outside.probes.ask(address, rollout.policy.smoke)
 
 
 def read_evidence(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> Evidence:

@@ -120,6 +120,7 @@ class CloudRunGateway(CloudRun):
             latest_ready=short_name(service.latest_ready_revision),
             latest_created=short_name(service.latest_created_revision),
             annotations=dict(service.annotations),
+            addresses={status.tag: status.uri for status in service.traffic_statuses if status.tag},
         )
 
     def _split(self, targets: Any) -> Split:

@@ -111,6 +111,17 @@ def test_the_first_step_waits_for_the_tag_to_be_served() -> None:
     assert decision.split is None
 
 
+def test_a_failed_smoke_test_ends_the_rollout_before_any_user_meets_the_candidate() -> None:
+    rollout = a_rollout(Phase.CHECKING, step=-1, policy=a_policy(smoke="/healthz"))
+    seen = serving(rollout)
+    assert state(decide(rollout, seen)) == (Phase.CHECKING, 0)
+    failed = decide(rollout, replace(seen, smoke=("GET /healthz was answered with 500",)))
+    assert state(failed) == (Phase.ROLLED_BACK, 0)
+    assert "answered with 500" in failed.reason
+    waited = decide(rollout, seen).rollout
+    assert state(decide(waited, replace(seen, smoke=()))) == (Phase.STEPPING, 5)
+
+
 @pytest.mark.parametrize("stable", [None, a_revision(STABLE, ready=False)])
 def test_without_a_way_back_no_user_is_sent_to_the_candidate(stable: Any) -> None:
     rollout = a_rollout(Phase.CHECKING, step=-1)

@@ -106,6 +106,7 @@ policies = some.builds(
     when_unsure=some.sampled_from(WhenUnsure),
     after_promotion=some.sampled_from(AfterPromotion),
     on_new_revision=some.sampled_from(OnNewRevision),
+    smoke=some.lists(some.sampled_from(["/", "/healthz", "/a?b=c"]), unique=True).map(tuple),
     ready_within=durations.filter(bool),
     settle=durations,
     metrics_delay=durations,
@@ -269,6 +270,9 @@ def test_everything_at_once_is_a_policy() -> None:
         ({"guards": {"errors": {"tolerence": 1}}}, "guards.errors.tolerence", "did you mean 'tolerance'?"),
         ({"settle": "-1s"}, "settle", "expected a duration"),
         ({"ready_within": "0s"}, "ready_within", "longer than 0s"),
+        ({"smoke": "healthz"}, "smoke", "expected a path such as /healthz, not 'healthz'"),
+        ({"smoke": ["/", "/a b"]}, "smoke.1", "expected a path such as /healthz, not '/a b'"),
+        ({"smoke": ["/"] * 11}, "smoke", "at most 10 paths, not 11"),
     ],
 )
 def test_a_mistake_says_its_place_and_what_to_write(plain: object, place: str, words: str) -> None:

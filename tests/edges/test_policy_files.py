@@ -55,6 +55,7 @@ def fits(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> boo
         "minimum": lambda least: not is_a(value, "number") or value >= least,
         "maximum": lambda most: not is_a(value, "number") or value <= most,
         "minItems": lambda count: not isinstance(value, list) or len(value) >= count,
+        "maxItems": lambda count: not isinstance(value, list) or len(value) <= count,
         "items": lambda items: (
             not isinstance(value, list) or all(fits(each, items, definitions) for each in value)
         ),

@@ -23,6 +23,7 @@ from controller.engine.loop import Followed, Obeyed, follow, obey
 from controller.engine.reconcile import Outside, Pass
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway
+from controller.gateways.probes import HttpProbes
 from controller.ports import Clock
 
 SERVICE = "web"
@@ -214,6 +215,7 @@ def a_world(rps: float = 20, **settings: Any) -> Iterator[World]:
                 CloudRunGateway(chosen.project, chosen.region, clock.sleep, channel),
                 MonitoringGateway(chosen.project, chosen.region, clock.sleep, channel),
                 clock,
+                HttpProbes(clock.sleep),
             )
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=channel))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"
