@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The first Python on the path that is new enough.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-TESTS_AT_ONCE ?= 4
+TESTS_AT_ONCE ?= auto
 
 .PHONY: help demo test check format lint types imports tests test-pythons docs lock clean
 

@@ -1,7 +1,52 @@
-"""Makes `python -m controller` the same as `canary`."""
+"""The process: hears signals before it loads anything else, and always leaves an exit code."""
 
+import os
+import signal
 import sys
+from types import FrameType
 
-from controller.cli.main import main
+from controller.cli.exit_codes import ExitCode
 
-sys.exit(main())
+STOPPING = {
+    signal.SIGINT: ("interrupted", ExitCode.INTERRUPTED),
+    signal.SIGTERM: ("terminated", ExitCode.TERMINATED),
+}
+
+
+class Stopped(BaseException):
+    """The process was asked to end; not an Exception, so that nothing on the way takes it for an error."""
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    for number in STOPPING:
+        signal.signal(number, _stop)
+    code = _run()
+    for number in STOPPING:  # it ends already
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        if sys.stdout:  # None where it was closed before the start
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader is gone; what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run() -> int:
+    try:
+        from controller.cli.main import run  # noqa: PLC0415 -- a signal may come while this loads
+
+        return run()
+    except Stopped as stopped:
+        words, code = STOPPING[stopped.args[0]]
+        goes_on = "the rollout stays as it is, and the same command goes on with it"
+        print(f"canary: {words}; {goes_on}", file=sys.stderr)  # noqa: T201
+        return code
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise Stopped(signal.Signals(number))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,6 @@
 """The command line: all commands, and what every failure looks like to a person."""
 
-import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -29,17 +26,6 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")
 
 
-GOES_ON = "the rollout stays as it is, and the same command goes on with it"
-
-
-class Stopped(BaseException):
-    """The process was asked to end; not an Exception, so that nothing on the way takes it for an error."""
-
-    def __init__(self, words: str, code: ExitCode) -> None:
-        super().__init__(words)
-        self.code = code
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -57,37 +43,17 @@ def canary(
     """Take the options that stand before a command."""
 
 
-def main() -> int:
-    """Run the command line and return its exit code."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    code = _run()
-    try:
-        if sys.stdout:  # None where it was closed before the start
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader is gone; what is left is for nobody
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
-
-
-def _run() -> int:
+def run() -> int:
+    """Run the command that the arguments name and return its exit code."""
     try:
         app(prog_name="canary")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
-    except Stopped as stopped:
-        return _said(f"{stopped}; {GOES_ON}", stopped.code)
     except BrokenPipeError:
         return ExitCode.UNEXPECTED
     except Exception as error:  # noqa: BLE001 -- no traceback reaches a person
         return _failed(error)
     return ExitCode.DONE
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    if number == signal.SIGINT:
-        raise Stopped("interrupted", ExitCode.INTERRUPTED)
-    raise Stopped("terminated", ExitCode.TERMINATED)
 
 
 def _failed(error: Exception) -> ExitCode:

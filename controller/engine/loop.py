@@ -24,7 +24,7 @@ SOON = timedelta(minutes=2)
 """How long a write may take to be in force before it is looked at less often."""
 PATIENCE = timedelta(hours=2)
 """How long an API may be out of reach in the middle of a rollout, or not serve what was asked for."""
-EFFECT_PATIENCE = timedelta(minutes=5)
+EFFECT_PATIENCE = timedelta(minutes=15)
 """How long a command waits for the API, and to be seen in force."""
 
 OnPass = Callable[[Pass], None]

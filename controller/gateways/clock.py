@@ -9,7 +9,7 @@ from google.api_core.exceptions import from_grpc_error
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 
-from controller.gateways.google_errors import READ_TIMEOUT, translated
+from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
 from controller.ports import Clock
 
 
@@ -49,6 +49,9 @@ class EmulatorClock(Clock):
             state = self._read()
 
     def _read(self) -> Any:
+        return retried(self._read_once, time.sleep)
+
+    def _read_once(self) -> Any:
         with translated("reading the local Cloud Run's clock", "the local Cloud Run", "nothing"):
             try:
                 return self._call(Empty(), timeout=READ_TIMEOUT)

@@ -37,7 +37,7 @@ Report = dict[str, Any]
 
 ONE_AFTER_THE_OTHER = """
 import contextlib, io, json, sys
-from controller.cli.main import main
+from controller.__main__ import main
 
 ends = []
 for line in json.loads(sys.argv[1]):
