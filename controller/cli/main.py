@@ -63,6 +63,9 @@ def _failed(error: Exception) -> ExitCode:
     from controller.gateways.policy_files import PolicyFileInvalid
     from controller.ports import CanaryError, NoRolloutError, NotFoundError, RecordUnreadableError
 
+    if isinstance(error, ModuleNotFoundError):
+        extra = "the local Cloud Run is an extra: pip install 'cloud-run-canary[emulator]'"
+        return _said(f"{error.name} is not installed; {extra}", ExitCode.UNEXPECTED)
     if isinstance(error, OpeningRefused | PolicyFileInvalid):
         return _said(str(error), ExitCode.USAGE)
     if isinstance(error, NotFoundError | NoRolloutError | RecordUnreadableError):

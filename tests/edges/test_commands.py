@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +121,23 @@ def test_a_command_whose_output_is_closed_gives_no_traceback(shell: Shell) -> No
         check=False,
     )
     assert closed.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["demo", "local status", "local up", "status web --local"])
+def test_without_the_emulator_its_commands_say_how_to_get_it(shell: Shell, command: str) -> None:
+    """As in the image of the controller, which does not carry it."""
+    script = "import sys; sys.modules['controller.emulator'] = None; from controller.__main__ import main; "
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{script}sys.exit(main())", *command.split()],
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "pip install 'cloud-run-canary[emulator]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 1
 
 
 def test_a_reader_of_a_rollout_who_is_gone_ends_it_without_a_traceback(cloud: Cloud) -> None:
