@@ -13,6 +13,14 @@ STOPPING = {
 }
 
 
+QUIET = {
+    # What matters arrives as an exception; gRPC's own notes would stand between our lines.
+    "GRPC_VERBOSITY": "NONE",
+    # Looking for plug-ins reads the metadata of every installed package, at each start.
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+}
+
+
 class Stopped(BaseException):
     """The process was asked to end; not an Exception, so that nothing on the way takes it for an error."""
 
@@ -21,6 +29,8 @@ def main() -> int:
     """Run the command line and return its exit code."""
     for number in STOPPING:
         signal.signal(number, _stop)
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     code = _run()
     for number in STOPPING:  # it ends already
         signal.signal(number, signal.SIG_IGN)
