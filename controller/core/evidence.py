@@ -162,13 +162,18 @@ def total(samples: Iterable[Sample]) -> Sample:
 
 def final_until(now: datetime, delay: timedelta) -> datetime:
     """Return the end of the newest minute that is `delay` old, so that nothing more is added to it."""
-    return (now - delay).replace(second=0, microsecond=0)
+    return floor_minute(now - delay)
+
+
+def floor_minute(moment: datetime) -> datetime:
+    """Return the whole minute that the moment lies in."""
+    return moment.replace(second=0, microsecond=0)
 
 
 def full_minutes(window: Window, until: datetime) -> list[datetime]:
     """Return the ends of the whole minutes inside the window, up to `until`."""
     last = until if window.end is None else min(until, window.end)
-    end = window.start.replace(second=0, microsecond=0) + MINUTE
+    end = floor_minute(window.start) + MINUTE
     if end - MINUTE < window.start:
         end += MINUTE
     ends = []

@@ -16,9 +16,9 @@ from controller.core.policy import (
     WhenUnsure,
     evidence_time,
 )
+from controller.core.traffic import ALL
 from controller.core.units import duration_text, share_text
 
-EVERYTHING: Final = 100
 _SHORT_EVIDENCE: Final = timedelta(minutes=2)
 _BOLD_FIRST_STEP: Final = 50
 
@@ -76,18 +76,18 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
 
 def step_times(policy: Policy) -> tuple[StepTime, ...]:
     """Return how long each step lasts, and the bake as the last one."""
-    shares = [(step.traffic, step.hold) for step in policy.steps] + [(EVERYTHING, policy.bake)]
+    shares = [(step.traffic, step.hold) for step in policy.steps] + [(ALL, policy.bake)]
     return tuple(StepTime(traffic, evidence_time(policy, hold), hold.at_most) for traffic, hold in shares)
 
 
 def _step_text(index: int, time: StepTime, hold: Hold) -> str:
-    if time.traffic == EVERYTHING:
+    if time.traffic == ALL:
         return f"Step {index}: {_until(time, hold)} are there; only ceilings decide."
     return f"Step {index}: {_until(time, hold)} to each revision are there."
 
 
 def _until(time: StepTime, hold: Hold) -> str:
-    share = "all" if time.traffic == EVERYTHING else f"{time.traffic}%"
+    share = "all" if time.traffic == ALL else f"{time.traffic}%"
     evidence = f"{duration_text(hold.at_least)} of evidence"
     return f"{share} of the traffic for {_span(time)}, until {evidence} and {_requests(hold)}"
 

@@ -19,6 +19,7 @@ from enum import StrEnum
 from controller.core.evidence import Evidence, EvidenceInvalid, Histogram, Stage
 from controller.core.limits import Limit, Share, ceiling_on, tolerance_on
 from controller.core.policy import AdvanceOn, ErrorGuard, Hold, LatencyGuard, Policy
+from controller.core.traffic import ALL
 
 FEWEST_TO_BLAME = 20
 """No revision is blamed on fewer requests than this, on either side."""
@@ -28,8 +29,6 @@ SUSPICION = 0.1
 
 COMPARED_PERCENTILES = (0.5, 0.95)
 """The parts of stable's latencies that the candidate's are held against: the body and the tail."""
-
-ALL = 100
 
 
 class VerdictValue(StrEnum):

@@ -17,9 +17,7 @@ from enum import StrEnum
 
 from controller.core.evidence import Window
 from controller.core.policy import Hold, Policy
-from controller.core.traffic import tag_for
-
-ALL = 100
+from controller.core.traffic import ALL, tag_for
 
 
 class IllegalMove(Exception):

@@ -26,6 +26,8 @@ class Target:
 
 Split = tuple[Target, ...]
 LATEST = ""
+ALL = 100
+"""All users, in percent."""
 
 
 def shares_of(split: Split, latest: str) -> dict[str, int]:
@@ -71,7 +73,7 @@ def same_split(one: Split, other: Split, latest: str) -> bool:
 def check_split(split: Split, known: Iterable[str]) -> None:
     """Raise SplitInvalid unless the percents add up to 100 and only `known` revisions get any."""
     total = sum(target.percent for target in split)
-    if total != 100 or any(target.percent < 0 for target in split):  # noqa: PLR2004 -- per cent
+    if total != ALL or any(target.percent < 0 for target in split):
         raise SplitInvalid(f"the split adds up to {total} %, not 100 %")
     strangers = {target.revision for target in split if target.percent} - set(known)
     if strangers:

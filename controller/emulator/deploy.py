@@ -138,9 +138,8 @@ class _Deploying:
         targets = []
         for target in current.traffic:
             if target.type_ == LATEST and self._wanted.no_traffic:
-                target = run_v2.TrafficTarget(  # noqa: PLW2901
-                    type_=REVISION, revision=latest_ready, percent=target.percent, tag=target.tag
-                )
+                target.type_ = run_v2.TrafficTargetAllocationType(REVISION)
+                target.revision = latest_ready
             if target.tag == self._wanted.tag:
                 target.tag = ""
             if target.percent or target.tag:

@@ -84,8 +84,12 @@ def _equality(cursor: Cursor, path: str, operator: str, types: list[str]) -> Pre
     else:
         if path == "metric.type" and operator == "=":
             types.append(value)
-        matches = lambda labels: labels.get(path, "") == value  # noqa: E731
+        matches = _equals(path, value)
     return matches if operator == "=" else lambda labels: not matches(labels)
+
+
+def _equals(path: str, value: str) -> Predicate[Labels]:
+    return lambda labels: labels.get(path, "") == value
 
 
 def _function(cursor: Cursor, path: str, name: str) -> Predicate[Labels]:

@@ -55,12 +55,6 @@ def short(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def key_of(revision_name: str) -> RevisionKey:
-    """Return location, service and revision of a full revision name."""
-    _, _, _, location, _, service, _, revision = revision_name.split("/")
-    return RevisionKey(location, service, revision)
-
-
 def revision_id(service_id: str, number: int, rng: random.Random) -> str:
     """Make up a revision's name as Google does: `service-00003-xkc`, at most 63 characters."""
     ending = f"-{number:05d}-{''.join(rng.choices(CONSONANTS, k=3))}"

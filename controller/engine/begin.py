@@ -12,7 +12,7 @@ from controller.core.opening import NothingToDo, OpeningRefused, open_rollout
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
-from controller.engine.reconcile import Outside, apply, read_rollout
+from controller.engine.reconcile import RACE_PAUSE, Outside, apply, read_rollout
 from controller.ports import ConflictError, TransientError
 
 log = structlog.get_logger()
@@ -47,14 +47,15 @@ TRIES = 5
 def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     """Find or open the rollout that the request is about.
 
-    Raises OpeningRefused, and what the ports raise; nothing is written then.
+    Raises OpeningRefused, and what the ports raise. Nothing is written then, but for a ConflictError after
+    writes whose replies were lost: begun again, it goes on with what was written.
     """
     for _ in range(TRIES - 1):
         try:
             return _begin(outside, request)
         except ConflictError as conflict:
             log.info("lost a race, beginning again", service=request.service, reason=str(conflict))
-            outside.clock.sleep(1)
+            outside.clock.sleep(RACE_PAUSE)
     return _begin(outside, request)
 
 

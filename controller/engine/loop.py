@@ -9,15 +9,13 @@ import structlog
 
 from controller.core.decision import Command
 from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay, command_id
-from controller.engine.reconcile import EvidenceCache, Outside, Pass, read_rollout, reconcile
+from controller.engine.reconcile import RACE_PAUSE, EvidenceCache, Outside, Pass, read_rollout, reconcile
 from controller.ports import ConflictError, NoRolloutError, TransientError
 
 log = structlog.get_logger()
 
 UNOBSERVED_PAUSE = 3.0
 """Seconds between passes while a write is not in force yet, or the candidate not ready."""
-RACE_PAUSE = 1.0
-"""Seconds until a decision that somebody else made void is made again."""
 PAUSE = 15.0
 """Seconds between passes otherwise; metrics come by the minute, people's commands at any time."""
 SOON = timedelta(minutes=2)

@@ -7,7 +7,14 @@ from datetime import datetime
 import structlog
 
 from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
-from controller.core.evidence import MINUTE, Evidence, EvidenceInvalid, arrange_evidence, final_until
+from controller.core.evidence import (
+    MINUTE,
+    Evidence,
+    EvidenceInvalid,
+    arrange_evidence,
+    final_until,
+    floor_minute,
+)
 from controller.core.observation import Observation, ServiceState
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record, write_record
 from controller.core.rollout import Event, Rollout
@@ -25,6 +32,9 @@ from controller.ports import (
 )
 
 log = structlog.get_logger()
+
+RACE_PAUSE = 1.0
+"""Seconds until a decision that somebody else made void is made again."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ def read_evidence(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> E
 
 
 def _read_evidence(metrics: Metrics, rollout: Rollout, until: datetime) -> Evidence:
-    start = _floor_minute(rollout.windows[0].start)
+    start = floor_minute(rollout.windows[0].start)
     if until < start + MINUTE:
         return arrange_evidence(rollout.windows, (), (), until)
     pair: Sequence[str] = (rollout.stable, rollout.candidate)
@@ -170,10 +180,6 @@ def _read_evidence(metrics: Metrics, rollout: Rollout, until: datetime) -> Evide
     except (CanaryError, EvidenceInvalid) as error:
         log.warning("metrics unreadable", service=rollout.service, error=str(error))
         return Evidence(problem=str(error))
-
-
-def _floor_minute(moment: datetime) -> datetime:
-    return moment.replace(second=0, microsecond=0)
 
 
 def apply(cloud_run: CloudRun, service: ServiceState, rollout: Rollout, split: Split | None) -> None:

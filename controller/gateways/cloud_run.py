@@ -13,8 +13,6 @@ from controller.core.traffic import LATEST, Split, Target
 from controller.gateways.google_errors import READ_TIMEOUT, WRITE_TIMEOUT, retried, translated
 from controller.ports import CloudRun, NotFoundError, ServiceChange
 
-CLIENT = "cloud-run-canary"
-
 
 class CloudRunGateway(CloudRun):
     """Services and revisions of one project and region; `channel` leads to a local Cloud Run."""
