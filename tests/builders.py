@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from controller.core.evidence import Evidence, Histogram, Sample, Stage, Tick
+from controller.core.counts import Histogram
+from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.observation import Observation, RevisionState, ServiceState
 from controller.core.policy import Policy, parse_policy
 from controller.core.rollout import Phase, Rollout

@@ -1,80 +1,28 @@
 """Evidence: what the users of both revisions met, minute by minute, as counts and latency histograms."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import accumulate, pairwise
+
+from controller.core.counts import Counts, EvidenceInvalid, Histogram
 
 MINUTE = timedelta(minutes=1)
 
 
-class EvidenceInvalid(Exception):
-    """Numbers that cannot be what happened, or that cannot be compared."""
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Latencies in milliseconds, counted in buckets.
-
-    `bounds` are the n rising edges between buckets, `counts` the n + 1 numbers of requests: below the first
-    edge, between two edges (the lower one included), and from the last edge on.
-    """
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.bounds:
-            raise EvidenceInvalid("a latency histogram has no bucket edge")
-        if len(self.counts) != len(self.bounds) + 1:
-            raise EvidenceInvalid(f"{len(self.bounds)} bucket edges need {len(self.bounds) + 1} counts")
-        if any(count < 0 for count in self.counts):
-            raise EvidenceInvalid("a latency bucket has a negative count")
-        if not all(math.isfinite(bound) for bound in self.bounds):
-            raise EvidenceInvalid("a latency bucket has no finite edge")
-        if any(low >= high for low, high in pairwise(self.bounds)):
-            raise EvidenceInvalid("the edges of the latency buckets do not rise")
-
-    @property
-    def total(self) -> int:
-        """The number of requests."""
-        return sum(self.counts)
-
-    def __add__(self, other: "Histogram") -> "Histogram":
-        if self.bounds != other.bounds:
-            raise EvidenceInvalid("two latency histograms have different buckets")
-        return Histogram(self.bounds, tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
-
-    def slower_than(self, milliseconds: float) -> int:
-        """Return how many requests took longer for certain: those in buckets from that latency on."""
-        edges = (-math.inf, *self.bounds)
-        return sum(
-            count for edge, count in zip(edges, self.counts, strict=True) if edge >= milliseconds * (1 - 1e-9)
-        )
-
-    def percentile(self, share: float) -> float:
-        """Return the latency in milliseconds that `share` (0 to 1) of the requests stay below.
-
-        Interpolated within its bucket; the open bucket at the end counts as its edge. NaN without requests.
-        """
-        if not self.total:
-            return math.nan
-        rank = share * self.total
-        edges = (0.0, *self.bounds, self.bounds[-1])
-        for bucket, reached in enumerate(accumulate(self.counts)):
-            if reached >= rank and self.counts[bucket]:
-                part = 1 - (reached - rank) / self.counts[bucket]
-                return edges[bucket] + part * (edges[bucket + 1] - edges[bucket])
-        return edges[-1]
+Measure = Counts | Histogram
+"""What a metric says: so many bad of so many, or a distribution."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one revision answered in a time: requests by HTTP status code, and their latencies if known."""
+    """What one revision answered in a time: requests by HTTP status code, and their latencies if known.
+
+    `custom` is what the policy's own guards are about, by their names.
+    """
 
     codes: Mapping[str, int] = field(default_factory=dict)
     latencies: Histogram | None = None
+    custom: Mapping[str, Measure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if any(count < 0 for count in self.codes.values()):
@@ -94,8 +42,24 @@ class Sample:
         codes = dict(self.codes)
         for code, count in other.codes.items():
             codes[code] = codes.get(code, 0) + count
-        known = [sample.latencies for sample in (self, other) if sample.latencies is not None]
-        return Sample(codes, sum(known[1:], known[0]) if known else None)
+        return Sample(codes, _added(self.latencies, other.latencies), _joined(self.custom, other.custom))
+
+
+def _added(one: Histogram | None, other: Histogram | None) -> Histogram | None:
+    return one if other is None else other if one is None else one + other
+
+
+def _joined(one: Mapping[str, Measure], other: Mapping[str, Measure]) -> dict[str, Measure]:
+    joined = dict(one)
+    for name, measure in other.items():
+        known = joined.get(name)
+        if known is None:
+            joined[name] = measure
+        elif (isinstance(known, Counts) and isinstance(measure, Counts)) or (isinstance(known, Histogram) and isinstance(measure, Histogram)):
+            joined[name] = known + measure
+        else:
+            raise EvidenceInvalid(f"{name} is a share at one time and a distribution at another")
+    return joined
 
 
 @dataclass(frozen=True)
@@ -144,15 +108,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All stages of a rollout, or the problem that kept them from being read."""
+    """All stages of a rollout, or the problem that kept them from being read.
+
+    `history` is what stable answered in the minutes just before the rollout, oldest first.
+    """
 
     stages: tuple[Stage, ...] = ()
     problem: str = ""
-
-    @property
-    def looks(self) -> int:
-        """How many minutes have been looked at so far, over all stages."""
-        return sum(len(stage.ticks) for stage in self.stages)
+    history: tuple[Sample, ...] = ()
 
 
 def total(samples: Iterable[Sample]) -> Sample:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.core.evidence import Evidence, EvidenceInvalid, Histogram, Stage
+from controller.core.counts import EvidenceInvalid, Histogram
+from controller.core.evidence import Evidence, Stage
 from controller.core.limits import Limit, Share, ceiling_on, tolerance_on
 from controller.core.policy import AdvanceOn, ErrorGuard, Hold, LatencyGuard, Policy
 from controller.core.traffic import ALL
@@ -186,8 +187,8 @@ def _latency_limits(guard: LatencyGuard, stage: Stage) -> tuple[str, list[Limit]
         limits += [_slower(guard.tolerance.factor, stable, candidate, part) for part in COMPARED_PERCENTILES]
     for name, ceiling in guard.ceilings.items():
         most = ceiling.total_seconds() * 1000
-        slow = Share(candidate.slower_than(most), candidate.total)
-        slow_stable = Share(stable.slower_than(most), stable.total) if stable else Share(0, 0)
+        slow = Share(candidate.from_edge(most), candidate.total)
+        slow_stable = Share(stable.from_edge(most), stable.total) if stable else Share(0, 0)
         allowed = 1 - float(name.removeprefix("p")) / 100
         limits.append(ceiling_on(f"the ceiling of {most:g} ms at {name}", slow, slow_stable, allowed))
     return numbers, limits
@@ -196,8 +197,8 @@ def _latency_limits(guard: LatencyGuard, stage: Stage) -> tuple[str, list[Limit]
 def _slower(factor: float, stable: Histogram, candidate: Histogram, part: float) -> Limit:
     """Hold the candidate's share above factor x t against stable's share above t, stable's percentile."""
     edge = next((edge for edge in stable.bounds if edge >= stable.percentile(part)), stable.bounds[-1])
-    slow_candidate = Share(candidate.slower_than(edge * factor), candidate.total)
-    slow_stable = Share(stable.slower_than(edge), stable.total)
+    slow_candidate = Share(candidate.from_edge(edge * factor), candidate.total)
+    slow_stable = Share(stable.from_edge(edge), stable.total)
     return tolerance_on(f"the tolerated {factor:g}x at p{part * 100:g}", slow_candidate, slow_stable)
 
 

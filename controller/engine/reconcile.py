@@ -6,11 +6,11 @@ from datetime import datetime
 
 import structlog
 
+from controller.core.counts import EvidenceInvalid
 from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
 from controller.core.evidence import (
     MINUTE,
     Evidence,
-    EvidenceInvalid,
     arrange_evidence,
     final_until,
     floor_minute,

@@ -9,7 +9,8 @@ import grpc
 from google.cloud import monitoring_v3
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
-from controller.core.evidence import EvidenceInvalid, Histogram, Minute, Sample
+from controller.core.counts import EvidenceInvalid, Histogram
+from controller.core.evidence import Minute, Sample
 from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
 from controller.ports import Metrics, PermanentError, TransientError
 

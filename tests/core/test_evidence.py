@@ -6,9 +6,8 @@ from builders import BOUNDS, NOW, a_sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.counts import EvidenceInvalid, Histogram
 from controller.core.evidence import (
-    EvidenceInvalid,
-    Histogram,
     Minute,
     Sample,
     Window,
@@ -94,15 +93,15 @@ def test_a_percentile_lies_in_its_bucket() -> None:
     assert math.isnan(Histogram((10.0,), (0, 0)).percentile(0.5))
 
 
-def test_slower_than_counts_only_buckets_that_are_slower_for_certain() -> None:
+def test_from_an_edge_counts_only_buckets_that_are_slower_for_certain() -> None:
     histogram = Histogram((10.0, 20.0, 40.0), (1, 2, 3, 4))
-    assert [histogram.slower_than(ms) for ms in (10, 15, 20, 40, 41)] == [9, 7, 7, 4, 0]
+    assert [histogram.from_edge(ms) for ms in (10, 15, 20, 40, 41)] == [9, 7, 7, 4, 0]
 
 
 def test_a_shift_by_two_buckets_is_the_tolerance_of_1_21_exactly() -> None:
     histogram = Histogram(BOUNDS, tuple([1] * 136))
     for bucket in range(100):
-        assert histogram.slower_than(BOUNDS[bucket] * 1.21) == histogram.slower_than(BOUNDS[bucket + 2])
+        assert histogram.from_edge(BOUNDS[bucket] * 1.21) == histogram.from_edge(BOUNDS[bucket + 2])
 
 
 @given(st.lists(st.integers(0, 50), min_size=136, max_size=136), st.floats(0.01, 0.99))
@@ -110,7 +109,7 @@ def test_about_the_share_of_requests_lies_below_the_percentile(counts: list[int]
     histogram = Histogram(BOUNDS, tuple(counts))
     if histogram.total:
         value = histogram.percentile(share)
-        assert histogram.slower_than(value) <= (1 - share) * histogram.total + 1e-6
+        assert histogram.from_edge(value) <= (1 - share) * histogram.total + 1e-6
 
 
 def test_samples_add_up() -> None:

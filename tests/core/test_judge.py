@@ -7,7 +7,8 @@ from builders import NOW, a_policy, a_sample, some_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.evidence import Evidence, Histogram, Sample, Stage, Tick
+from controller.core.counts import Histogram
+from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.judge import Finding, Verdict, VerdictValue, _combine, judge
 from controller.core.policy import Hold, Policy
 
