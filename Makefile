@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= auto
 
-.PHONY: help demo test check format lint types imports tests test-pythons docs lock clean
+.PHONY: help demo test check format lint types imports tests test-pythons bench-decisions docs lock clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## run the whole job on a local Cloud Run: four rollouts, under four minutes
 	@$(BIN)/canary demo
@@ -33,6 +33,9 @@ imports: $(VENV)/.dev
 
 tests: $(VENV)/.dev  ## the tests alone
 	@$(BIN)/pytest -n $(TESTS_AT_ONCE) $(ARGS)
+
+bench-decisions: $(VENV)/.bench  ## how soon and how rightly it decides, beside other ways; writes docs/
+	@$(BIN)/python benchmarks/decisions.py $(ARGS)
 
 docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
 	@$(BIN)/python docs/generate.py
@@ -60,4 +63,9 @@ $(VENV)/.demo: requirements/emulator.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.demo
 	@echo "Installing the development tools into $(VENV) (once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.dev
+	@echo "Installing what benchmarks need into $(VENV) (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@

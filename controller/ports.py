@@ -7,6 +7,7 @@ from typing import Protocol
 
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
+from controller.core.policy import CustomGuard
 from controller.core.traffic import Split
 
 
@@ -76,12 +77,21 @@ class CloudRun(Protocol):
 
 
 class Metrics(Protocol):
-    """Request counts and latencies of one project and region, in whole minutes."""
+    """Request counts, latencies and other metrics of one project and region, in whole minutes."""
 
     def read_minutes(
-        self, service: str, revisions: Sequence[str], start: datetime, end: datetime
+        self,
+        service: str,
+        revisions: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        custom: Mapping[str, CustomGuard] = {},
     ) -> Mapping[str, Sequence[Minute]]:
-        """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
+        """Return each revision's minutes that end after `start` and not after `end`, both whole minutes.
+
+        The samples hold what the metrics of the `custom` guards say, too, by the guards' names.
+        """
         ...
 
 

@@ -31,7 +31,18 @@ def map_of_modules() -> str:
 def _by_layer(path: Path) -> tuple[int, list[str]]:
     """Sort a folder before what is in it, and folders from the core outwards."""
     parts = [part for part in path.relative_to(ROOT / "controller").parts if part != "__init__.py"]
-    order = ["core", "ports.py", "engine", "gateways", "emulator", "wiring.py", "cli", "__main__.py"]
+    order = [
+        "core",
+        "draws.py",
+        "ports.py",
+        "engine",
+        "gateways",
+        "emulator",
+        "simulation",
+        "wiring.py",
+        "cli",
+        "__main__.py",
+    ]
     return (order.index(parts[0]) + 1 if parts else 0), parts
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes the three locked sets with hashes, for every supported Python, and without index addresses.
+# Writes the four locked sets with hashes, for every supported Python, and without index addresses.
 # Usage: requirements/lock.sh path/to/uv
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,3 +14,4 @@ lock() { # lock OUTPUT [options]
 lock production.txt
 lock emulator.txt --extra emulator --constraint requirements/production.txt --group build
 lock dev.txt --extra emulator --constraint requirements/production.txt --group build --group dev
+lock bench.txt --extra emulator --constraint requirements/dev.txt --group build --group dev --group bench

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from controller.core.assessment import Assessment, assess
 from controller.core.counts import Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.observation import Observation, RevisionState, ServiceState
@@ -92,3 +93,10 @@ def some_evidence(
     ticks = tuple(Tick(NOW + timedelta(minutes=minute), stable, candidate) for minute in range(minutes))
     before = tuple(Tick(NOW - timedelta(hours=1, minutes=m), Sample(), Sample()) for m in range(earlier))
     return Evidence((Stage(5, before), Stage(percent, ticks)) if earlier else (Stage(percent, ticks),))
+
+
+def an_assessment(
+    stable: Sample, candidate: Sample, policy: Policy | None = None, **evidence: int
+) -> Assessment:
+    """Some evidence, assessed by the policy."""
+    return assess(policy or a_policy(), some_evidence(stable, candidate, **evidence))

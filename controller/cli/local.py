@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="Name of the service.")]
 
 
 @app.command()
-def up(  # noqa: PLR0917 - each is an option
+def up(
     speed: Annotated[
         float, typer.Option(help="Emulated seconds a real second: 60 = a minute a second.")
     ] = 60.0,

@@ -10,6 +10,7 @@ from controller.cli.commands import pause, promote, resume, rollback
 from controller.cli.demo import demo
 from controller.cli.exit_codes import MEANINGS, ExitCode
 from controller.cli.rollout import retry, rollout
+from controller.cli.simulate import simulate
 from controller.cli.status import status
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (rollout, status, promote, pause, resume, rollback, retry, demo):
+for command in (rollout, status, promote, pause, resume, rollback, retry, simulate, demo):
     app.command()(command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")

@@ -76,5 +76,5 @@ def sample_report(sample: Sample) -> dict[str, Any]:
 
 def stage_of(seen: Pass) -> Stage | None:
     """Return the stage of evidence that was judged."""
-    evidence = seen.observation.evidence if seen.observation else None
-    return evidence.stages[-1] if evidence and evidence.stages else None
+    assessment = seen.observation.assessment if seen.observation else None
+    return assessment.stage if assessment else None

@@ -26,12 +26,9 @@ class Counts:
     total: int = 0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.bad, int) and isinstance(self.total, int)):
-            raise EvidenceInvalid(f"{self.bad} of {self.total} is not counted in whole numbers")
-        if self.bad < 0 or self.total < 0:
-            raise EvidenceInvalid(f"a count of requests is negative: {self.bad} of {self.total}")
-        if self.bad > self.total:
-            raise EvidenceInvalid(f"more requests are bad than there are: {self.bad} of {self.total}")
+        # Written so that not-a-number is refused, too.
+        if not 0 <= self.bad <= self.total < math.inf:
+            raise EvidenceInvalid(f"{self.bad} bad of {self.total} cannot be")
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(self.bad + other.bad, self.total + other.total)
@@ -40,6 +37,10 @@ class Counts:
     def share(self) -> float:
         """The share that is bad, 0 to 1; 0 where there is none."""
         return self.bad / self.total if self.total else 0.0
+
+    def emptied(self) -> "Counts":
+        """Return the same measure of nothing."""
+        return Counts()
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,8 @@ class Histogram:
             raise EvidenceInvalid("a histogram has no bucket edge")
         if len(self.counts) != len(self.bounds) + 1:
             raise EvidenceInvalid(f"{len(self.bounds)} bucket edges need {len(self.bounds) + 1} counts")
-        if not all(isinstance(count, int) for count in self.counts):
-            raise EvidenceInvalid("a bucket is not counted in whole numbers")
-        if min(self.counts) < 0:
-            raise EvidenceInvalid("a bucket has a negative count")
+        if not (min(self.counts) >= 0 and sum(self.counts) < math.inf):
+            raise EvidenceInvalid("a bucket has a count that cannot be")
         _check_bounds(self.bounds)
 
     @property
@@ -72,6 +71,10 @@ class Histogram:
     def __add__(self, other: "Histogram") -> "Histogram":
         self.check_comparable(other)
         return Histogram(self.bounds, tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
+
+    def emptied(self) -> "Histogram":
+        """Return the same buckets with nothing in them."""
+        return Histogram(self.bounds, (0,) * len(self.counts))
 
     def check_comparable(self, other: "Histogram") -> None:
         """Raise EvidenceInvalid unless both count in the same buckets."""

@@ -156,9 +156,9 @@ def needs_smoke_test(rollout: Rollout, service: ServiceState) -> bool:
 
 
 def _verdict(rollout: Rollout, observation: Observation) -> Verdict | None:
-    if observation.evidence is None or not needs_evidence(rollout):
+    if observation.assessment is None or not needs_evidence(rollout):
         return None
-    return judge(rollout.policy, rollout.hold, observation.evidence)
+    return judge(rollout.policy, rollout.hold, observation.assessment)
 
 
 Happened = tuple[Event, str, str]

@@ -50,16 +50,15 @@ def _added(one: Histogram | None, other: Histogram | None) -> Histogram | None:
 
 
 def _joined(one: Mapping[str, Measure], other: Mapping[str, Measure]) -> dict[str, Measure]:
-    joined = dict(one)
-    for name, measure in other.items():
-        known = joined.get(name)
-        if known is None:
-            joined[name] = measure
-        elif (isinstance(known, Counts) and isinstance(measure, Counts)) or (isinstance(known, Histogram) and isinstance(measure, Histogram)):
-            joined[name] = known + measure
-        else:
-            raise EvidenceInvalid(f"{name} is a share at one time and a distribution at another")
-    return joined
+    return dict(one) | {name: _sum(one[name], each) if name in one else each for name, each in other.items()}
+
+
+def _sum(one: Measure, other: Measure) -> Measure:
+    if isinstance(one, Counts) and isinstance(other, Counts):
+        return one + other
+    if isinstance(one, Histogram) and isinstance(other, Histogram):
+        return one + other
+    raise EvidenceInvalid("a metric is a share at one time and a distribution at another")
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,9 @@ def arrange_evidence(
 ) -> Evidence:
     """Cut what was measured into stages: whole minutes inside a window, ended at `until` or before.
 
-    A minute that a revision does not report counts as one without requests. Latencies that are counted in
-    different buckets cannot be compared or added, and are a problem of the whole.
+    A minute that a revision does not report counts as one without requests. What stable reports of the time
+    before the first window is its history. Latencies that are counted in different buckets cannot be compared
+    or added, and are a problem of the whole.
     """
     stable, candidate = tuple(stable), tuple(candidate)
     if len({m.sample.latencies.bounds for m in (*stable, *candidate) if m.sample.latencies}) > 1:
@@ -169,4 +169,6 @@ def arrange_evidence(
         )
         for window in windows
     )
-    return Evidence(tuple(stages))
+    begun = windows[0].start if windows else until
+    history = tuple(minute.sample for minute in stable if minute.end <= begun)
+    return Evidence(tuple(stages), history=history)

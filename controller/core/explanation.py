@@ -1,6 +1,6 @@
 """What a policy will do, in plain English: step by step, with times, and with what is doubtful about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
@@ -8,11 +8,14 @@ from typing import Final, assert_never
 from controller.core.policy import (
     AdvanceOn,
     AfterPromotion,
+    CustomGuard,
     ErrorGuard,
+    Guards,
     Hold,
     LatencyGuard,
     OnNewRevision,
     Policy,
+    Tolerance,
     WhenUnsure,
     evidence_time,
 )
@@ -83,7 +86,7 @@ def step_times(policy: Policy) -> tuple[StepTime, ...]:
 def _step_text(index: int, time: StepTime, hold: Hold) -> str:
     if time.traffic == ALL:
         return f"Step {index}: {_until(time, hold)} are there; only ceilings decide."
-    return f"Step {index}: {_until(time, hold)} to each revision are there."
+    return f"Step {index}: {_until(time, hold)} to each revision are there, or fewer show that it is safe."
 
 
 def _until(time: StepTime, hold: Hold) -> str:
@@ -117,8 +120,12 @@ def _rules(policy: Policy) -> Iterator[str]:
     errors, latency = policy.guards.errors, policy.guards.latency
     yield _error_text(errors) if errors else "Errors are not looked at."
     yield _latency_text(latency) if latency else "Latency is not looked at."
+    yield from (_custom_text(name, guard) for name, guard in policy.guards.custom.items())
     chance = share_text(policy.confidence.false_rollback)
-    yield f"A candidate as good as stable is rolled back in at most {chance} of rollouts."
+    yield (
+        f"A candidate as good as stable is rolled back in at most {chance} of rollouts, "
+        "all guards and looks together."
+    )
     yield _advance_text(policy)
     yield _unsure_text(policy.when_unsure)
     yield _end_text(policy.after_promotion)
@@ -126,21 +133,39 @@ def _rules(policy: Policy) -> Iterator[str]:
 
 
 def _error_text(guard: ErrorGuard) -> str:
-    tolerance = f"{guard.tolerance.factor:g} times stable's share"
-    if guard.tolerance.points:
-        tolerance += f" plus {share_text(guard.tolerance.points)} of requests"
+    tolerance = _share_text(guard.tolerance, "requests")
     ceiling = "" if guard.ceiling is None else f", or when they are above {share_text(guard.ceiling)}"
     return f"{_verb(guard)} when {' and '.join(guard.codes)} responses are more than {tolerance}{ceiling}."
 
 
 def _latency_text(guard: LatencyGuard) -> str:
-    ceilings = "".join(
-        f", or when {name} is above {duration_text(limit)}" for name, limit in guard.ceilings.items()
-    )
-    return f"{_verb(guard)} when latency is more than {guard.tolerance.factor:g} times stable's{ceilings}."
+    ceilings = _ceilings_text({name: duration_text(limit) for name, limit in guard.ceilings.items()})
+    return f"{_verb(guard)} when latency is {_anywhere_text(guard.tolerance)}{ceilings}."
 
 
-def _verb(guard: ErrorGuard | LatencyGuard) -> str:
+def _custom_text(name: str, guard: CustomGuard) -> str:
+    if guard.is_ratio:
+        tolerance = _share_text(guard.tolerance, "its total")
+        ceiling = "" if guard.ceiling is None else f", or when it is above {share_text(guard.ceiling)}"
+        return f"{_verb(guard)} when the bad share of {name} is more than {tolerance}{ceiling}."
+    ceilings = _ceilings_text({each: f"{limit:.12g}" for each, limit in guard.ceilings.items()})
+    return f"{_verb(guard)} when {name} is {_anywhere_text(guard.tolerance)}{ceilings}."
+
+
+def _share_text(tolerance: Tolerance, of: str) -> str:
+    points = f" plus {share_text(tolerance.points)} of {of}" if tolerance.points else ""
+    return f"{tolerance.factor:g} times stable's share{points}"
+
+
+def _anywhere_text(tolerance: Tolerance) -> str:
+    return f"more than {tolerance.factor:g} times stable's, anywhere in the distribution"
+
+
+def _ceilings_text(limits: Mapping[str, str]) -> str:
+    return "".join(f", or when {percentile} is above {limit}" for percentile, limit in limits.items())
+
+
+def _verb(guard: ErrorGuard | LatencyGuard | CustomGuard) -> str:
     return "It only reports" if guard.observe else "It rolls back"
 
 
@@ -150,7 +175,10 @@ def _advance_text(policy: Policy) -> str:
             return "A step passes when its evidence is there and nothing points to harm."
         case AdvanceOn.PROVEN:
             sure = share_text(policy.confidence.promotion)
-            return f"A step passes when it is {sure} sure that the candidate is within tolerance."
+            return (
+                f"A step passes when it is shown for every guard, {sure} sure, "
+                "that the candidate is within tolerance."
+            )
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -195,16 +223,36 @@ def _new_revision_text(on_new_revision: OnNewRevision) -> str:
 
 def _ceilings(policy: Policy) -> bool:
     """Say whether any guard that decides has a ceiling."""
-    errors, latency = policy.guards.errors, policy.guards.latency
-    of_errors = errors is not None and not errors.observe and errors.ceiling is not None
-    return of_errors or (latency is not None and not latency.observe and bool(latency.ceilings))
+    return any(_has_ceiling(guard) for _, guard in _guards(policy.guards) if not guard.observe)
+
+
+def _has_ceiling(guard: ErrorGuard | LatencyGuard | CustomGuard) -> bool:
+    match guard:
+        case ErrorGuard():
+            return guard.ceiling is not None
+        case LatencyGuard():
+            return bool(guard.ceilings)
+        case CustomGuard():
+            return guard.ceiling is not None or bool(guard.ceilings)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _guards(guards: Guards) -> Iterator[tuple[str, ErrorGuard | LatencyGuard | CustomGuard]]:
+    """Yield the guards that are on, each with its path below `guards`."""
+    if guards.errors:
+        yield "errors", guards.errors
+    if guards.latency:
+        yield "latency", guards.latency
+    for name, guard in guards.custom.items():
+        yield f"custom.{name}", guard
 
 
 def _warnings(policy: Policy) -> Iterator[str]:
     if not _ceilings(policy):
         yield "no ceiling decides, so the bake cannot find harm; set guards.errors.ceiling."
-    for name, guard in (("errors", policy.guards.errors), ("latency", policy.guards.latency)):
-        if guard and guard.tolerance.factor == 1 and not guard.tolerance.points:
+    for name, guard in _guards(policy.guards):
+        if guard.tolerance.factor == 1 and not guard.tolerance.points:
             yield f"guards.{name} tolerates nothing, so a difference too small to matter rolls back."
     for index, step in enumerate(policy.steps):
         if step.hold.at_least < _SHORT_EVIDENCE:

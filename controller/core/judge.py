@@ -1,35 +1,34 @@
-"""The judge: guards and evidence in, one verdict with its reason out.
+"""The judge: the assessment and a step's hold in, one verdict with its reason out.
 
 Rules, in the order in which they are asked:
 
-1. A guard fails when a limit is broken beyond doubt. The doubt allowed is `confidence.false_rollback` for the
-   whole rollout: it is shared by the guards, and by all looks (look k gets 6 / (pi k)^2 of it, which adds up
-   to one), so looking every minute does not raise it.
+1. Harm is shown when the weighted average of the deciding guards' evidence reaches 1 / `false_rollback`. It
+   is one account for the whole rollout, all guards and all looks, so looking every minute does not raise it.
 2. A ceiling that stable breaks too is not the candidate's fault: nobody is blamed, a person is asked.
-3. A guard that points to harm without proving it is unsure, and so is one with too few requests.
-4. Without any request to the candidate there is nothing to judge: unmeasured, never passed.
+3. A guard that measured nothing of the candidate is unmeasured, never passed.
+4. A guard whose evidence points to harm without proving it is unsure. With `advance_on: proven` so is one
+   whose safety is not shown yet.
 5. While the candidate serves everybody there is no stable to compare with: only ceilings decide.
+6. A step passes when its minutes and its requests are there; where safety is shown, fewer requests will do.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from controller.core.counts import EvidenceInvalid, Histogram
-from controller.core.evidence import Evidence, Stage
-from controller.core.limits import Limit, Share, ceiling_on, tolerance_on
-from controller.core.policy import AdvanceOn, ErrorGuard, Hold, LatencyGuard, Policy
+from controller.core.assessment import Assessment
+from controller.core.counts import Counts
+from controller.core.guards import AnyGuardTest, Part
+from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
+from controller.core.policy import AdvanceOn, Hold, Policy
+from controller.core.sequential import log_sum
 from controller.core.traffic import ALL
+from controller.core.wording import breach_text, counted, need_text, numbers_text, odds_text, ruled_out_text
 
-FEWEST_TO_BLAME = 20
-"""No revision is blamed on fewer requests than this, on either side."""
-
-SUSPICION = 0.1
-"""A limit broken with less than this probability by chance keeps a step from passing."""
-
-COMPARED_PERCENTILES = (0.5, 0.95)
-"""The parts of stable's latencies that the candidate's are held against: the body and the tail."""
+SUSPICION = math.log(2)
+"""Evidence of harm, in nats, that keeps a step from passing: what was seen is twice as likely with harm."""
 
 
 class VerdictValue(StrEnum):
@@ -43,18 +42,27 @@ class VerdictValue(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one guard says, with the numbers that it rests on written for people."""
+    """What one guard says, with the numbers that it rests on written for people.
+
+    `log_harm` and `log_safety` are its evidence in nats; `need` is what it lacks to be sure.
+    """
 
     guard: str
     value: VerdictValue
     reason: str
     stable_is_bad: bool = False
     decides: bool = True
+    log_harm: float = 0.0
+    log_safety: float = 0.0
+    need: Need = NO_NEED
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all guards say together, and what the candidate still needs to pass."""
+    """What all guards say together, and what the candidate still needs to pass.
+
+    `log_harm` is the evidence of harm in nats, which is held against what the policy needs.
+    """
 
     value: VerdictValue
     reason: str
@@ -62,168 +70,163 @@ class Verdict:
     stable_is_bad: bool = False
     requests_missing: int = 0
     minutes_missing: int = 0
+    log_harm: float = 0.0
 
 
-def judge(policy: Policy, hold: Hold, evidence: Evidence) -> Verdict:
-    """Judge the latest stage of the evidence by the policy's guards and the step's hold."""
-    if evidence.problem:
-        return Verdict(VerdictValue.UNMEASURED, f"the metrics cannot be read: {evidence.problem}")
-    stage = evidence.stages[-1] if evidence.stages else None
-    if stage is None or not stage.ticks:
+@dataclass(frozen=True)
+class _Account:
+    """The evidence of all deciding guards together, beside what the policy needs; in nats."""
+
+    log_harm: float
+    with_shared: float
+    """The same with the ceilings that stable breaks, too."""
+    needed: float
+    needed_safety: float
+
+    @property
+    def shows_harm(self) -> bool:
+        return self.log_harm >= self.needed
+
+    @property
+    def shows_shared_harm(self) -> bool:
+        return not self.shows_harm and self.with_shared >= self.needed
+
+
+def judge(policy: Policy, hold: Hold, assessment: Assessment) -> Verdict:
+    """Judge the latest stage by the policy's guards and the step's hold."""
+    if assessment.problem:
+        return Verdict(VerdictValue.UNMEASURED, assessment.problem)
+    if not assessment.minutes:
         late = f"{policy.metrics_delay.total_seconds():g} s"
         reason = f"no minute of this step is final yet (Cloud Monitoring is {late} late)"
-        return Verdict(VerdictValue.UNSURE, reason, (), False, hold.requests, _minutes(hold))
-    try:
-        findings = tuple(_findings(policy, stage, evidence.looks))
-        return _with_hold(_combine(findings, stage), hold, stage)
-    except EvidenceInvalid as invalid:
-        return Verdict(VerdictValue.UNMEASURED, str(invalid))
+        return Verdict(
+            VerdictValue.UNSURE, reason, requests_missing=hold.requests, minutes_missing=_minutes(hold)
+        )
+    account = _account(policy, assessment)
+    findings = tuple(_finding(policy, assessment, account, test) for test in assessment.guards)
+    verdict = replace(_combine(findings, alone=_is_alone(assessment)), log_harm=account.log_harm)
+    return _with_hold(verdict, hold, assessment, proven=_is_proven(assessment, account))
 
 
-def _findings(policy: Policy, stage: Stage, look: int) -> Iterator[Finding]:
-    guards = policy.guards
-    deciding = [guard for guard in (guards.errors, guards.latency) if guard and not guard.observe]
-    doubt = policy.confidence.false_rollback / max(1, len(deciding)) * 6 / (math.pi * look) ** 2
-    proof = 1 - policy.confidence.promotion if policy.advance_on is AdvanceOn.PROVEN else None
-    if guards.errors:
-        numbers, limits = _error_limits(guards.errors, stage)
-        yield _find("errors", numbers, limits, doubt, proof, decides=not guards.errors.observe)
-    if guards.latency:
-        numbers, limits = _latency_limits(guards.latency, stage)
-        yield _find("latency", numbers, limits, doubt, proof, decides=not guards.latency.observe)
+def _account(policy: Policy, assessment: Assessment) -> _Account:
+    deciding = [test for test in assessment.guards if test.decides]
+    split = math.log(max(1, len(deciding)))
+    return _Account(
+        log_harm=log_sum([test.log_harm() for test in deciding]) - split,
+        with_shared=log_sum([test.log_harm(excused=False) for test in deciding]) - split,
+        needed=-math.log(policy.confidence.false_rollback),
+        needed_safety=-math.log1p(-policy.confidence.promotion),
+    )
 
 
-def _find(
-    guard: str, numbers: str, limits: list[Limit], doubt: float, proof: float | None, *, decides: bool
-) -> Finding:
-    """Ask every limit of a guard; the first one that is broken speaks."""
-
-    def found(value: VerdictValue, reason: str, *, bad: bool = False) -> Finding:
-        return Finding(guard, value, f"{numbers}: {reason}", bad, decides)
-
-    if not limits:
-        return Finding(guard, VerdictValue.UNMEASURED, f"{numbers}: nothing to compare with", decides=False)
-    share_of_doubt = doubt / len(limits)
-    for limit in limits:
-        if limit.fewest_requests >= FEWEST_TO_BLAME and limit.is_broken(share_of_doubt):
-            if limit.is_broken_by_stable(share_of_doubt):
-                return found(VerdictValue.UNSURE, f"both are above {limit.words}", bad=True)
-            odds = limit.odds(share_of_doubt)
-            return found(VerdictValue.FAIL, f"worse than {limit.words}, beyond doubt ({odds})")
-    for limit in limits:
-        if limit.is_broken(SUSPICION):
-            return found(VerdictValue.UNSURE, f"looks worse than {limit.words}, not proven yet")
-    unproven = [limit.words for limit in limits if proof is not None and not limit.is_kept(proof)]
-    if unproven:
-        return found(VerdictValue.UNSURE, f"not proven yet to stay under {unproven[0]}")
-    return found(VerdictValue.PASS, "within limits")
+def _is_alone(assessment: Assessment) -> bool:
+    """Tell whether the candidate serves everybody, so that there is no stable beside it."""
+    return assessment.stage is not None and assessment.stage.percent == ALL
 
 
-def _combine(findings: tuple[Finding, ...], stage: Stage) -> Verdict:
+def _is_proven(assessment: Assessment, account: _Account) -> bool:
+    """Tell whether the safety of all that decides here is shown."""
+    alone = _is_alone(assessment)
+    parts = [part for test in assessment.guards if test.decides for part in _parts(test, alone=alone)]
+    return bool(parts) and all(part.log_safety >= account.needed_safety for part in parts)
+
+
+def _parts(test: AnyGuardTest, *, alone: bool) -> Sequence[Part[Any]]:
+    """Return the parts of a guard that mean something here: without a stable beside it, only ceilings."""
+    return [part for part in test.parts if part.is_ceiling or not alone]
+
+
+def _finding(policy: Policy, assessment: Assessment, account: _Account, test: AnyGuardTest) -> Finding:
+    """Say what one guard says; the rules of this module's head, in their order."""
+    alone, log_harm = _is_alone(assessment), test.log_harm()
+    parts, numbers = _parts(test, alone=alone), numbers_text(test, assessment)
+
+    def found(value: VerdictValue, words: str, need: Need = NO_NEED, *, bad: bool = False) -> Finding:
+        safety = min((part.log_safety for part in parts), default=0.0)
+        reason = f"{numbers}: {words}"
+        return Finding(test.name, value, reason, bad, test.decides, log_harm, safety, need)
+
+    if log_harm >= account.needed and (account.shows_harm or not test.decides):
+        worst = max((part for part in test.parts if not part.stable_is_bad), key=lambda part: part.log_harm)
+        odds = odds_text(account.log_harm if test.decides else log_harm)
+        return found(VerdictValue.FAIL, f"{breach_text(worst)}, beyond doubt ({odds})")
+    if not parts:
+        return replace(found(VerdictValue.UNMEASURED, "nothing to compare with"), decides=False)
+    shared = max(parts, key=lambda part: part.log_harm if part.stable_is_bad else -math.inf)
+    if account.shows_shared_harm and shared.stable_is_bad and shared.log_harm >= SUSPICION:
+        return found(VerdictValue.UNSURE, f"both are {breach_text(shared)}", bad=True)
+    stable, candidate = test.measure(assessment.stable), test.measure(assessment.candidate)
+    if candidate is None or not candidate.total:
+        return found(VerdictValue.UNMEASURED, "nothing was measured of the candidate")
+    beside = stable if stable is not None else Counts()
+    if test.log_suspicion(alone=alone) >= SUSPICION:
+        worst = max(parts, key=lambda part: part.log_harm)
+        need = need_for_harm(worst, beside, candidate, assessment.minutes)
+        words = f"looks {breach_text(worst)}, not sure yet: {need_text(need)}"
+        return found(VerdictValue.UNSURE, words, need)
+    if policy.advance_on is AdvanceOn.PROVEN:
+        least = min(parts, key=lambda part: part.log_safety)
+        if least.log_safety < account.needed_safety:
+            need = need_for_safety(least, account.needed_safety, beside, candidate, assessment.minutes)
+            words = f"not shown yet to stay within {least.limit}: {need_text(need)}"
+            return found(VerdictValue.UNSURE, words, need)
+    bound = ruled_out_text(test, account.needed_safety)
+    return found(VerdictValue.PASS, f"within limits; {bound}" if bound else "within limits")
+
+
+def _combine(findings: tuple[Finding, ...], *, alone: bool) -> Verdict:
     """Let the worst deciding guard speak; the others are reported as they stand."""
     order = (VerdictValue.FAIL, VerdictValue.UNMEASURED, VerdictValue.UNSURE, VerdictValue.PASS)
     deciding = [finding for finding in findings if finding.decides]
     if not deciding:
-        value = VerdictValue.PASS if stage.percent == ALL else VerdictValue.UNMEASURED
+        value = VerdictValue.PASS if alone else VerdictValue.UNMEASURED
         return Verdict(value, "no guard can decide here", findings)
     worst = min((finding.value for finding in deciding), key=order.index)
     bad = worst is not VerdictValue.FAIL and any(finding.stable_is_bad for finding in deciding)
     speaking = [f for f in deciding if (f.stable_is_bad if bad else f.value is worst)]
     reason = "; ".join(f"{finding.guard}: {finding.reason}" for finding in speaking)
-    return Verdict(worst, reason, findings, bad)
+    requests = max(finding.need.requests for finding in speaking)
+    minutes = max(finding.need.minutes for finding in speaking)
+    return Verdict(worst, reason, findings, bad, requests, minutes)
 
 
-def _with_hold(verdict: Verdict, hold: Hold, stage: Stage) -> Verdict:
+def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: bool) -> Verdict:
     """Turn a pass into unsure until the step has its minutes and its requests on both sides."""
-    minutes_seen, candidate = len(stage.ticks), stage.candidate.requests
+    minutes_seen, candidate = assessment.minutes, assessment.candidate.requests
+    if verdict.value is VerdictValue.FAIL:
+        return verdict
     if not candidate:
         reason = f"no request reached the candidate in {counted(minutes_seen, 'minute')}"
-        return Verdict(
-            VerdictValue.UNMEASURED, reason, verdict.findings, False, hold.requests, _minutes(hold)
+        return replace(
+            verdict,
+            value=VerdictValue.UNMEASURED,
+            reason=reason,
+            stable_is_bad=False,
+            requests_missing=hold.requests,
+            minutes_missing=_minutes(hold),
         )
-    fewest = candidate if stage.percent == ALL else min(candidate, stage.stable.requests)
-    requests = max(0, hold.requests - fewest)
+    alone = _is_alone(assessment)
+    fewest = candidate if alone else min(candidate, assessment.stable.requests)
+    requests = 0 if proven else max(0, hold.requests - fewest)
     for_requests = math.ceil(requests * minutes_seen / fewest) if fewest else 0
     minutes = max(_minutes(hold) - minutes_seen, for_requests, 0)
-    if verdict.value is VerdictValue.FAIL or not (requests or minutes):
+    if not (requests or minutes):
         return verdict
-    waiting = verdict.value is VerdictValue.PASS
-    side = "" if stage.percent == ALL else " on each side"
+    side = "" if alone else " on each side"
     needs = [f"{counted(requests, 'more request')}{side}"] if requests else []
     needs += [counted(minutes, "more minute")] if minutes else []
-    needed = f"needs {' and about '.join(needs)}"
-    return Verdict(
-        VerdictValue.UNSURE if waiting else verdict.value,
-        f"no sign of harm so far, {needed}; {verdict.reason}" if waiting else f"{verdict.reason}; {needed}",
-        verdict.findings,
-        verdict.stable_is_bad,
-        requests,
-        minutes,
+    value, reason = verdict.value, f"{verdict.reason}; needs {' and about '.join(needs)}"
+    if value is VerdictValue.PASS:
+        value = VerdictValue.UNSURE
+        reason = f"no sign of harm so far, needs {' and about '.join(needs)}; {verdict.reason}"
+    return replace(
+        verdict,
+        value=value,
+        reason=reason,
+        requests_missing=max(requests, verdict.requests_missing),
+        minutes_missing=max(minutes, verdict.minutes_missing),
     )
-
-
-def _error_limits(guard: ErrorGuard, stage: Stage) -> tuple[str, list[Limit]]:
-    stable = Share(stage.stable.having(guard.codes), stage.stable.requests)
-    candidate = Share(stage.candidate.having(guard.codes), stage.candidate.requests)
-    tolerance, limits = guard.tolerance, []
-    if stage.percent < ALL:
-        words = f"the tolerated {tolerance.factor:g}x stable + {tolerance.points * 100:g} points"
-        limits.append(tolerance_on(words, candidate, stable, tolerance.factor, tolerance.points))
-    if guard.ceiling is not None:
-        words = f"the ceiling of {guard.ceiling * 100:g} %"
-        limits.append(ceiling_on(words, candidate, stable, guard.ceiling))
-    return f"candidate {_errors(candidate)}, {_beside(stage, _errors(stable))}", limits
-
-
-def _latency_limits(guard: LatencyGuard, stage: Stage) -> tuple[str, list[Limit]]:
-    stable, candidate = stage.stable.latencies, stage.candidate.latencies
-    numbers = f"candidate {_percentiles(candidate)}, {_beside(stage, _percentiles(stable))}"
-    if candidate is None or not candidate.total:
-        return numbers, []
-    limits = []
-    if stage.percent < ALL and stable is not None and stable.total:
-        if stable.bounds != candidate.bounds:
-            raise EvidenceInvalid("stable and candidate count latencies in different buckets")
-        limits += [_slower(guard.tolerance.factor, stable, candidate, part) for part in COMPARED_PERCENTILES]
-    for name, ceiling in guard.ceilings.items():
-        most = ceiling.total_seconds() * 1000
-        slow = Share(candidate.from_edge(most), candidate.total)
-        slow_stable = Share(stable.from_edge(most), stable.total) if stable else Share(0, 0)
-        allowed = 1 - float(name.removeprefix("p")) / 100
-        limits.append(ceiling_on(f"the ceiling of {most:g} ms at {name}", slow, slow_stable, allowed))
-    return numbers, limits
-
-
-def _slower(factor: float, stable: Histogram, candidate: Histogram, part: float) -> Limit:
-    """Hold the candidate's share above factor x t against stable's share above t, stable's percentile."""
-    edge = next((edge for edge in stable.bounds if edge >= stable.percentile(part)), stable.bounds[-1])
-    slow_candidate = Share(candidate.from_edge(edge * factor), candidate.total)
-    slow_stable = Share(stable.from_edge(edge), stable.total)
-    return tolerance_on(f"the tolerated {factor:g}x at p{part * 100:g}", slow_candidate, slow_stable)
-
-
-def _beside(stage: Stage, stable_numbers: str) -> str:
-    minutes = counted(len(stage.ticks), "minute")
-    return f"over {minutes}" if stage.percent == ALL else f"stable {stable_numbers}, over {minutes}"
-
-
-def _errors(share: Share) -> str:
-    if not share.whole:
-        return "no request"
-    return f"{share.part / share.whole * 100:.1f} % of {counted(share.whole, 'request')}"
-
-
-def _percentiles(histogram: Histogram | None) -> str:
-    if histogram is None or not histogram.total:
-        return "no latency"
-    body, tail = (histogram.percentile(part) for part in COMPARED_PERCENTILES)
-    return f"p50 {body:.0f} ms, p95 {tail:.0f} ms"
 
 
 def _minutes(hold: Hold) -> int:
     return math.ceil(hold.at_least.total_seconds() / 60)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 minute`, `2 minutes`, `1,940 requests`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -83,7 +83,7 @@ def _part_at(part: type[BaseModel], path: Path) -> type[BaseModel]:
 
 
 def part_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model that a field's annotation holds, itself or in a list, or nothing."""
+    """Return the model that a field's annotation holds, itself or in a list or a mapping, or nothing."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(part_in, get_args(annotation))), None)

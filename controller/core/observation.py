@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from controller.core.evidence import Evidence
+from controller.core.assessment import Assessment
 from controller.core.traffic import Split, shares_of
 
 
@@ -52,7 +52,7 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class Observation:
-    """All that a decision rests on; `evidence` and `smoke` are None where they were not asked for.
+    """All that a decision rests on; `assessment` and `smoke` are None where they were not asked for.
 
     `smoke` has a complaint for each path that the candidate did not answer well.
     """
@@ -61,5 +61,5 @@ class Observation:
     service: ServiceState
     stable: RevisionState | None
     candidate: RevisionState | None
-    evidence: Evidence | None = None
+    assessment: Assessment | None = None
     smoke: tuple[str, ...] | None = None

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Final, Self
 
@@ -13,13 +14,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 
 from controller.core.mistakes import Mistake, Path, PolicyInvalid, read_mistakes
 from controller.core.policy_fields import (
+    GUARD_NAME_PATTERN,
     MINUTE,
+    MOST_CUSTOM_GUARDS,
+    REVISION_LABEL,
     AdvanceOn,
     AfterPromotion,
     Ceiling,
@@ -29,12 +34,15 @@ from controller.core.policy_fields import (
     Duration,
     Factor,
     FalseRollback,
+    Filter,
+    Measures,
     Minutes,
     OnNewRevision,
     Paths,
     Percent,
     PositiveDuration,
     Promotion,
+    RevisionLabel,
     Share,
     Switch,
     Version,
@@ -42,14 +50,16 @@ from controller.core.policy_fields import (
     choice,
     is_off,
     is_on,
+    parse_custom_guards,
     parse_minutes,
 )
-from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, shown
+from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, parse_share, shown
 
 __all__ = [
     "AdvanceOn",
     "AfterPromotion",
     "Confidence",
+    "CustomGuard",
     "ErrorGuard",
     "Guards",
     "Hold",
@@ -72,6 +82,8 @@ Fields = dict[Any, Any]
 
 _SHORTEST_LIMIT: Final = timedelta(minutes=30)
 _LIMIT_FACTOR: Final = 4
+_LONGEST_FILTERS: Final = 32 * 1024
+"""Of all filters together, as JSON: they are part of the record, whose length is limited."""
 
 
 class _Part(BaseModel):
@@ -119,7 +131,10 @@ class Hold(_Part):
     )
     requests: Count = Field(
         default=50,
-        description="Requests that each revision must have served in the step before it may pass.",
+        description=(
+            "Requests that each revision must have served in the step before it may pass; "
+            "less if safety is proven before."
+        ),
     )
 
     @classmethod
@@ -159,8 +174,8 @@ class Tolerance(_Part):
         return _fields(value, "factor", "a factor or a mapping such as {factor: 1.25}")
 
 
-_ERROR_TOLERANCE: Final = Tolerance(factor=1.25, points=0.002)
-_LATENCY_TOLERANCE: Final = Tolerance(factor=1.21)
+_SHARE_TOLERANCE: Final = Tolerance(factor=1.25, points=0.002)
+_DISTRIBUTION_TOLERANCE: Final = Tolerance(factor=1.21)
 
 
 def _with_tolerance(fields: Fields, default: Tolerance) -> Fields:
@@ -175,7 +190,7 @@ class ErrorGuard(_Part):
     """Compares the share of failed responses; written short as `5%`, which is `ceiling`."""
 
     tolerance: Tolerance = Field(
-        default=_ERROR_TOLERANCE,
+        default=_SHARE_TOLERANCE,
         description="How many more errors than stable the candidate may have.",
     )
     ceiling: Ceiling = Field(
@@ -190,7 +205,7 @@ class ErrorGuard(_Part):
     @classmethod
     def _read(cls, value: object) -> Fields:
         fields = {} if is_on(value) else _fields(value, "ceiling", "a share, a mapping or off")
-        return _with_tolerance(fields, _ERROR_TOLERANCE)
+        return _with_tolerance(fields, _SHARE_TOLERANCE)
 
 
 def _check_no_points(tolerance: Tolerance) -> Tolerance:
@@ -204,8 +219,11 @@ class LatencyGuard(_Part):
     """Compares the whole distribution of latencies; written short as `800ms`, which is the ceiling of p95."""
 
     tolerance: Annotated[Tolerance, AfterValidator(_check_no_points)] = Field(
-        default=_LATENCY_TOLERANCE,
-        description="How much slower than stable the candidate may be; `factor` alone, without `points`.",
+        default=_DISTRIBUTION_TOLERANCE,
+        description=(
+            "How much slower than stable the candidate may be, anywhere in the distribution; "
+            "`factor` alone, without `points`."
+        ),
     )
     ceilings: Ceilings = Field(
         default={},
@@ -221,7 +239,130 @@ class LatencyGuard(_Part):
             fields = {"ceilings": {"p95": value}}
         else:
             fields = _fields(value, None, "a duration, a mapping or off")
-        return _with_tolerance(fields, _LATENCY_TOLERANCE)
+        return _with_tolerance(fields, _DISTRIBUTION_TOLERANCE)
+
+
+class CustomGuard(_Part):
+    """Compares a metric of Cloud Monitoring: a share, `bad` of `total`, or a `distribution`."""
+
+    bad: Filter = Field(default="", description="Filter of what is bad, as a part of `total`.")
+    total: Filter = Field(default="", description="Filter of all that could be bad, such as all requests.")
+    distribution: Filter = Field(
+        default="", description="Filter of a distribution, instead of `bad` and `total`."
+    )
+    tolerance: Tolerance = Field(
+        default=_SHARE_TOLERANCE,
+        description=(
+            "How much more than stable the candidate may have. Left out, it is "
+            "`{factor: 1.25, points: 0.2%}` for `bad` of `total`, and `1.21` for a distribution, "
+            "which takes no `points`."
+        ),
+    )
+    ceiling: Ceiling = Field(
+        default=None,
+        description="Share of `bad` that the candidate may not exceed, whatever stable does; off for none.",
+    )
+    ceilings: Measures = Field(
+        default={},
+        description=(
+            "What the percentiles of the candidate's distribution may never exceed, whatever stable does, "
+            "in the metric's own unit."
+        ),
+    )
+    revision_label: RevisionLabel = Field(
+        default=REVISION_LABEL, description="Label of the metric that holds the name of the revision."
+    )
+    observe: Switch = Field(default=False, description="Whether the guard only reports and never decides.")
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is about `bad` of `total`, or else about a distribution."""
+        return not self.distribution
+
+    @classmethod
+    def _read(cls, value: object) -> Fields:
+        fields = _fields(value, None, "a mapping such as {bad: ..., total: ...} or {distribution: ...}")
+        is_ratio = not _is_written(fields.get("distribution", ""))
+        return _with_tolerance(fields, _SHARE_TOLERANCE if is_ratio else _DISTRIBUTION_TOLERANCE)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_kind(cls, value: object, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """Find what is wrong with the fields together, even where one is wrong by itself."""
+        together = list(_kind_mistakes(value)) if isinstance(value, Mapping) else []
+        try:
+            guard = build(value)
+        except ValidationError as error:
+            raise PolicyInvalid([*read_mistakes(cls, error), *together]) from None
+        if together:
+            raise PolicyInvalid(together)
+        return guard
+
+
+def _is_written(text: object) -> bool:
+    return not isinstance(text, str) or bool(text.strip())
+
+
+def _kind_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
+    """Yield what does not go together in a custom guard."""
+    match [name for name in ("bad", "total", "distribution") if _is_written(fields.get(name, ""))]:
+        case []:
+            yield Mistake((), "there is no metric in it; write bad and total, or a distribution")
+        case ["bad"]:
+            yield Mistake(("total",), "total is missing; write the filter of all that could be bad")
+        case ["total"]:
+            yield Mistake(("bad",), "bad is missing; write the filter of the part of total that is bad")
+        case ["bad", "total"]:
+            yield from _ratio_mistakes(fields)
+        case ["distribution"]:
+            yield from _distribution_mistakes(fields)
+        case _:
+            message = "a guard is about bad and total or about a distribution; make two guards of it"
+            yield Mistake(("distribution",), message)
+
+
+def _ratio_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
+    if fields.get("ceilings"):
+        message = "ceilings are for a distribution; for bad and total, write one such as ceiling: 2%"
+        yield Mistake(("ceilings",), message)
+
+
+def _distribution_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
+    if not is_off(fields.get("ceiling")):
+        message = "a ceiling is for bad and total; for a distribution, write ceilings such as {p95: 800}"
+        yield Mistake(("ceiling",), message)
+    if _has_points(fields.get("tolerance")):
+        message = "a distribution is compared by a factor alone; take points away"
+        yield Mistake(("tolerance", "points"), message)
+
+
+def _has_points(tolerance: object) -> bool:
+    if isinstance(tolerance, Tolerance):
+        return bool(tolerance.points)
+    try:
+        return isinstance(tolerance, Mapping) and bool(parse_share(tolerance.get("points", 0.0)))
+    except UnitInvalid:
+        return False
+
+
+def _parse_custom_guard(value: object) -> CustomGuard:
+    if is_off(value):
+        raise UnitInvalid("a custom guard is off when it is not there; take it away, or write observe: true")
+    try:
+        return CustomGuard.model_validate(value)
+    except ValidationError as error:
+        raise PolicyInvalid(read_mistakes(CustomGuard, error)) from None
+
+
+def _check_filters(guards: Mapping[str, CustomGuard]) -> Mapping[str, CustomGuard]:
+    filters = [text for guard in guards.values() for text in (guard.bad, guard.total, guard.distribution)]
+    length = len(json.dumps(filters))
+    if length > _LONGEST_FILTERS:
+        raise UnitInvalid(
+            f"the filters are too long to go into the record of a rollout: {length} characters together, "
+            f"of {_LONGEST_FILTERS} at most; shorten them"
+        )
+    return guards
 
 
 def _off_as_none(value: object) -> object:
@@ -239,15 +380,32 @@ class Guards(_Part):
         default=LatencyGuard(),
         description="The distribution of latencies; off to leave it unlooked at.",
     )
+    custom: Annotated[
+        Mapping[str, CustomGuard],
+        BeforeValidator(partial(parse_custom_guards, _parse_custom_guard)),
+        AfterValidator(_check_filters),
+    ] = Field(
+        default={},
+        title="mapping of names to guards",
+        description=f"Guards on any metric of Cloud Monitoring, by name; at most {MOST_CUSTOM_GUARDS}.",
+        json_schema_extra={
+            "maxProperties": MOST_CUSTOM_GUARDS,
+            "propertyNames": {"pattern": GUARD_NAME_PATTERN},
+        },
+    )
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        return _fields(value, None, "a mapping of errors and latency")
+        return _fields(value, None, "a mapping of errors, latency and custom")
 
     @model_validator(mode="after")
     def _check_decisive(self) -> Self:
-        if all(guard is None or guard.observe for guard in (self.errors, self.latency)):
-            raise UnitInvalid("no guard decides, so nothing could roll back; leave errors or latency on")
+        guards = (self.errors, self.latency, *self.custom.values())
+        if all(guard is None or guard.observe for guard in guards):
+            raise UnitInvalid(
+                "no guard decides, so nothing could roll back; leave errors or latency on, "
+                "or let a custom guard decide"
+            )
         return self
 
 
@@ -255,11 +413,15 @@ class Confidence(_Part):
     """How sure the controller must be before it acts."""
 
     false_rollback: FalseRollback = Field(
-        default=0.01, description="Chance at most that a candidate as good as stable is rolled back."
+        default=0.01,
+        description=(
+            "Chance at most that a candidate as good as stable is rolled back: "
+            "for the whole rollout, all guards and all looks together."
+        ),
     )
     promotion: Promotion = Field(
         default=0.95,
-        description="How sure it must be that the candidate is within tolerance, to call it `proven`.",
+        description="How sure each guard's proof must be that the candidate is within tolerance.",
     )
 
     @classmethod
@@ -298,7 +460,10 @@ class Policy(_Part):
     confidence: Confidence = Field(default=Confidence(), description="How sure the controller must be.")
     advance_on: Annotated[AdvanceOn, *choice(AdvanceOn)] = Field(
         default=AdvanceOn.NO_HARM,
-        description="Whether a step passes when nothing points to harm, or only when its absence is proven.",
+        description=(
+            "Whether a step passes when nothing points to harm, or only when for every guard it is shown "
+            "that the candidate is within tolerance."
+        ),
     )
     when_unsure: Annotated[WhenUnsure, *choice(WhenUnsure)] = Field(
         default=WhenUnsure.HOLD,

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from controller.core import units
 from controller.core.mistakes import Mistake, PolicyInvalid, nearest
 from controller.core.units import UnitInvalid, duration_text, share_text, shown
+
+T = TypeVar("T")
 
 MINUTE: Final = timedelta(minutes=1)
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
@@ -21,6 +23,19 @@ _PATH_PATTERN: Final = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}$"
 _PATH_FORM: Final = {"type": "string", "pattern": _PATH_PATTERN}
 MOST_PATHS: Final = 10
 _EVEN_CHANCE: Final = 0.5
+GUARD_NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,30}$"
+MOST_CUSTOM_GUARDS: Final = 8
+_OWN_GUARDS: Final = ("errors", "latency")
+_LONGEST_FILTER: Final = 2000
+_FILTER_PATTERN: Final = r'^\s*$|metric\.type\s*=\s*"'
+_FILTER_EXAMPLE: Final = 'metric.type="run.googleapis.com/request_count"'
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+# In a filter whose quoted texts are replaced by NUL, which no filter may have itself.
+_OR: Final = re.compile(r"(?<![\w.])OR(?![\w.])")
+_METRIC_TYPE: Final = re.compile(r"(?<![\w.])metric\.type(?![\w.])(\s*=\s*\0)?")
+_REVISION_LABEL_PATTERN: Final = r"^(resource|metric)\.labels?\.[A-Za-z_][A-Za-z0-9_]{0,60}$"
+REVISION_LABEL: Final = "resource.labels.revision_name"
+_LARGEST_MEASURE: Final = 1e18
 
 
 class AdvanceOn(StrEnum):
@@ -144,34 +159,105 @@ def _parse_paths(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entries))
 
 
-def _parse_ceilings(value: object) -> dict[str, timedelta]:
-    if not isinstance(value, Mapping):
-        raise UnitInvalid(f"expected a mapping such as {{p95: 800ms}}, not {shown(value)}")
-    known = ", ".join(PERCENTILES)
-    _raise_any(
-        Mistake((_key(name),), f"unknown percentile {shown(name)}; known are {known}")
-        if name not in PERCENTILES
-        else Mistake((name,), cause)
-        for name, limit in value.items()
-        if (cause := _complaint(_parse_positive, limit)) or name not in PERCENTILES
-    )
-    return {name: _parse_positive(value[name]) for name in PERCENTILES if name in value}
+def _parse_ceilings(parse: Callable[[object], T], example: str, value: object) -> dict[str, T]:
+    ceilings = _parse_each(parse, _percentile_complaint, f"{{p95: {example}}}", value)
+    return {name: ceilings[name] for name in PERCENTILES if name in ceilings}
+
+
+def _percentile_complaint(name: object) -> str:
+    if name in PERCENTILES:
+        return ""
+    return f"unknown percentile {shown(name)}; known are {', '.join(PERCENTILES)}"
 
 
 def _parse_positive(value: object) -> timedelta:
     return _check_positive(units.parse_duration(value))
 
 
-def _complaint(parse: Callable[[object], object], value: object) -> str:
-    try:
-        parse(value)
-    except UnitInvalid as cause:
-        return str(cause)
+def _parse_measure(value: object) -> float:
+    """Read a plain number above 0, in whatever unit a metric has."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnitInvalid(
+            f"expected a plain number such as 800, in the metric's own unit, not {shown(value)}"
+        )
+    if not 0 < value <= _LARGEST_MEASURE:  # NaN fails this, too
+        raise UnitInvalid(f"{shown(value)} is not a number above 0 and up to {_LARGEST_MEASURE:g}")
+    return float(value)
+
+
+def parse_custom_guards(parse: Callable[[object], T], value: object) -> dict[str, T]:
+    """Read a mapping of names to guards, each guard by `parse`."""
+    if isinstance(value, Mapping) and len(value) > MOST_CUSTOM_GUARDS:
+        message = f"at most {MOST_CUSTOM_GUARDS} custom guards, not {len(value)}; keep what matters most"
+        raise UnitInvalid(message)
+    return _parse_each(parse, _guard_name_complaint, "{payments: {bad: ..., total: ...}}", value)
+
+
+def _guard_name_complaint(name: object) -> str:
+    if name in _OWN_GUARDS:
+        return f"{shown(name)} is the name of a guard of its own; choose another"
+    if isinstance(name, str) and re.fullmatch(GUARD_NAME_PATTERN, name):
+        return ""
+    return (
+        f"{shown(name)} is no name for a guard; write one such as payments: a small letter, "
+        "then up to 30 small letters, digits, - and _"
+    )
+
+
+def _parse_each(
+    parse: Callable[[object], T], complaint_about: Callable[[object], str], example: str, value: object
+) -> dict[str, T]:
+    """Read the values of a mapping, and collect what is wrong with them and with their names."""
+    if not isinstance(value, Mapping):
+        raise UnitInvalid(f"expected a mapping such as {example}, not {shown(value)}")
+    read: dict[str, T] = {}
+    mistakes: list[Mistake] = []
+    for name, each in value.items():
+        place = name if isinstance(name, str | int) else shown(name)
+        if complaint := complaint_about(name):
+            mistakes.append(Mistake((place,), complaint))
+        try:
+            read[str(place)] = parse(each)
+        except UnitInvalid as cause:
+            mistakes.append(Mistake((place,), str(cause)))
+        except PolicyInvalid as invalid:
+            mistakes += [Mistake((place, *below.path), below.message) for below in invalid.mistakes]
+    _raise_any(mistakes)
+    return read
+
+
+def _parse_filter(value: object) -> str:
+    """Read a filter of Cloud Monitoring; an empty one is none."""
+    if not isinstance(value, str):
+        raise UnitInvalid(f"expected a filter such as {_FILTER_EXAMPLE}, not {shown(value)}")
+    text = value.strip()
+    if text and (complaint := _filter_complaint(text)):
+        raise UnitInvalid(complaint)
+    return text
+
+
+def _filter_complaint(text: str) -> str:
+    """Say what keeps a filter from being one to which conditions can be added with AND."""
+    if not text.isprintable():
+        return "a filter is one line of printable characters; YAML joins lines after >-"
+    if len(text) > _LONGEST_FILTER:
+        return f"a filter has at most {_LONGEST_FILTER} characters, not {len(text)}; shorten it"
+    bare = _QUOTED.sub("\0", text)
+    if '"' in bare:
+        return "a quotation mark has no partner; close it"
+    if _OR.search(bare):
+        return 'a filter may have no OR, as conditions are added to it with AND; write =one_of("a", "b")'
+    if [bool(match[1]) for match in _METRIC_TYPE.finditer(bare)] != [True]:
+        return f"a filter names exactly one metric, with an equals sign, such as {_FILTER_EXAMPLE}"
     return ""
 
 
-def _key(name: object) -> str | int:
-    return name if isinstance(name, str | int) else shown(name)
+def _parse_revision_label(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(_REVISION_LABEL_PATTERN, value):
+        return value
+    raise UnitInvalid(
+        f"expected a label such as {REVISION_LABEL} or metric.labels.revision, not {shown(value)}"
+    )
 
 
 def _raise_any(mistakes: Iterable[Mistake]) -> None:
@@ -210,6 +296,7 @@ _CODE_FORMS: Final = [
     {"type": "string", "pattern": _CODE_PATTERN},
     {"type": "integer", "minimum": 400, "maximum": 599},
 ]
+_MEASURE_FORM: Final = {"type": "number", "exclusiveMinimum": 0}
 OFF_FORMS: Final = {"enum": [False, None, "off"]}
 ON_FORMS: Final = {"enum": [True, "on"]}
 
@@ -239,7 +326,7 @@ Ceiling = Annotated[
 ]
 Ceilings = Annotated[
     dict[str, timedelta],
-    BeforeValidator(_parse_ceilings),
+    BeforeValidator(partial(_parse_ceilings, _parse_positive, "800ms")),
     PlainSerializer(_write_ceilings, return_type=dict[str, str]),
     _schema(
         "mapping of p50, p90, p95, p99 to durations",
@@ -247,6 +334,26 @@ Ceilings = Annotated[
         properties=dict.fromkeys(PERCENTILES, _DURATION_TEXT),
         additionalProperties=False,
     ),
+]
+Measures = Annotated[
+    dict[str, float],
+    BeforeValidator(partial(_parse_ceilings, _parse_measure, "800")),
+    _schema(
+        "mapping of p50, p90, p95, p99 to numbers",
+        type="object",
+        properties=dict.fromkeys(PERCENTILES, _MEASURE_FORM),
+        additionalProperties=False,
+    ),
+]
+Filter = Annotated[
+    str,
+    BeforeValidator(_parse_filter),
+    _schema("filter", type="string", pattern=_FILTER_PATTERN, maxLength=_LONGEST_FILTER),
+]
+RevisionLabel = Annotated[
+    str,
+    BeforeValidator(_parse_revision_label),
+    _schema("label", type="string", pattern=_REVISION_LABEL_PATTERN),
 ]
 Codes = Annotated[
     tuple[str, ...],

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from controller.core.mistakes import part_in
 from controller.core.policy import (
     Confidence,
+    CustomGuard,
     ErrorGuard,
     Guards,
     Hold,
@@ -30,6 +31,10 @@ _PARTS: Final = (
     Step(traffic=100),
     Tolerance(factor=1),
 )
+# A guard must have a metric, but none is its default.
+_CUSTOM_DEFAULTS: Final = CustomGuard(distribution='metric.type="any"').model_dump(mode="json") | {
+    "distribution": ""
+}
 
 
 def policy_schema() -> dict[str, Any]:
@@ -40,8 +45,10 @@ def policy_schema() -> dict[str, Any]:
         _write_defaults(parts[type(part).__name__], part.model_dump(mode="json"))
     _write_defaults(schema, policy_as_plain(Policy()))
     _leave_tolerance_to_guards(parts["Tolerance"])
-    for guard in parts["Guards"]["properties"].values():
+    for name in ("errors", "latency"):
+        guard = parts["Guards"]["properties"][name]
         guard["anyOf"] = [*(form for form in guard["anyOf"] if "$ref" in form), OFF_FORMS]
+    _describe_kinds(parts["CustomGuard"])
     latency = parts["LatencyGuard"]["properties"]["ceilings"]["properties"]["p95"]
     short = {name: parts[name]["properties"][field] for name, field in _SHORT_FORMS.items()}
     for name, form in (short | {"LatencyGuard": latency}).items():
@@ -60,6 +67,13 @@ def _write_defaults(part: dict[str, Any], written: Mapping[str, Any]) -> None:
 def _leave_tolerance_to_guards(tolerance: dict[str, Any]) -> None:
     """Take away what would be wrong for one guard: each completes a tolerance from its own defaults."""
     del tolerance["required"], tolerance["properties"]["points"]["default"]
+
+
+def _describe_kinds(custom: dict[str, Any]) -> None:
+    """Write the two kinds of a custom guard, and the defaults that they have in common."""
+    _write_defaults(custom, _CUSTOM_DEFAULTS)
+    del custom["properties"]["tolerance"]["default"]
+    custom["anyOf"] = [{"required": ["bad", "total"]}, {"required": ["distribution"]}]
 
 
 def _with_short_form(part: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
@@ -87,9 +101,12 @@ def _rows(part: type[BaseModel], defaults: Mapping[str, Any], at: str = "") -> I
             steps = ", ".join(step["traffic"] for step in default)
             yield f"| `{path}` | list of shares or mappings | `[{steps}]` | {field.description} |"
             yield from _rows(below, default[0], f"{path}[].")
+        elif below is CustomGuard:
+            yield f"| `{path}` | {titles[name]['title']} | none | {field.description} |"
+            yield from _rows(below, _CUSTOM_DEFAULTS, f"{path}.NAME.")
         else:
             yield f"| `{path}` | {_kind_text(below)} | | {field.description} |"
-            if part is not Step:  # the policy's own `hold` has the same fields
+            if part not in (Step, CustomGuard):  # the same fields as in `hold` and in the guards above
                 yield from _rows(below, default, f"{path}.")
 
 
@@ -101,8 +118,10 @@ def _default_text(part: type[BaseModel], default: object) -> str:
             return f"`{str(default).lower()}`"
         case list():
             return f"`[{', '.join(default)}]`"
-        case {}:
+        case {} | "":
             return "none"
+        case None:
+            return "`off`"
         case _:
             return f"`{default}`"
 
@@ -160,6 +179,42 @@ when_unsure: rollback
   percents: `5%` or `5`.
 - A part may be written as its main field alone: `hold: 10m` is `hold: {at_least: 10m}`.
 - `off` turns a guard or a ceiling off. At least one guard must decide.
+
+## Custom guards
+
+A custom guard compares the candidate with stable on any metric of Cloud Monitoring: one of Google's, one made
+from logs, or one that the program writes itself. It has a name, and is either a share, `bad` of `total`, or a
+`distribution`:
+
+```yaml
+version: 1
+guards:
+  custom:
+    payments:                # a share: refused payments of all requests
+      bad: 'metric.type="run.googleapis.com/request_count" AND metric.labels.response_code="402"'
+      total: 'metric.type="run.googleapis.com/request_count"'
+      tolerance: {factor: 1.25, points: 0.2%}
+      ceiling: 2%
+    render:                  # a distribution: how long good pages take
+      distribution: >-
+        metric.type="run.googleapis.com/request_latencies"
+        AND metric.labels.response_code_class="2xx"
+      tolerance: 1.21
+      ceilings: {p95: 800}   # in the metric's own unit
+      observe: true
+```
+
+- A **filter** is written in the language of Cloud Monitoring
+  (<https://cloud.google.com/monitoring/api/v3/filters>), in single quotation marks or after `>-`. It names
+  exactly one metric, with `metric.type="..."`. It has no `OR`; write `metric.labels.x=one_of("a", "b")`.
+- `revision_label` says which label holds the name of the revision. With `resource.labels.revision_name`, the
+  filter is narrowed to the service and its region. A metric with another label, such as
+  `metric.labels.revision`, is taken as the filter finds it.
+- The metric counts what happens, minute by minute: its kind is DELTA or CUMULATIVE. `bad` and `total` are
+  numbers, or distributions of which the number of values is taken. A minute in which `bad` says nothing has
+  none. More `bad` than `total` makes the metrics unreadable, and no step passes on those.
+- The metric is complete when a minute is `metrics_delay` old. One that comes later needs a longer delay.
+- A guard decides as `errors` and `latency` do, unless it says `observe: true`. To be rid of it, take it away.
 
 ## How long a step lasts
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import pairwise
 from statistics import NormalDist
 
-from controller.emulator.draws import multinomial
+from controller.draws import multinomial
 from controller.emulator.knobs import Knobs
 from controller.emulator.metrics import BOUNDS, Histogram
 

@@ -8,8 +8,8 @@ from typing import Unpack
 
 from google.cloud import run_v2
 
+from controller.draws import binomial, poisson
 from controller.emulator.clock import Clock
-from controller.emulator.draws import binomial, poisson
 from controller.emulator.failures import exited, never_listened
 from controller.emulator.knobs import Changes, Knobs
 from controller.emulator.latencies import draw_latencies

@@ -110,7 +110,8 @@ def _check_reads(outside: Outside, rollout: Rollout) -> None:
     outside.cloud_run.read_revision(rollout.service, rollout.candidate)
     until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
     pair = (rollout.stable, rollout.candidate)
-    outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until)
+    custom = rollout.policy.guards.custom
+    outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until, custom=custom)
 
 
 def rejected(outside: Outside, service_name: str) -> Rollout:

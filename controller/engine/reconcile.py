@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
+from controller.core.assessment import Assessment, assess
 from controller.core.counts import EvidenceInvalid
 from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
 from controller.core.evidence import (
     MINUTE,
     Evidence,
+    Minute,
+    Window,
     arrange_evidence,
     final_until,
     floor_minute,
@@ -61,12 +64,30 @@ class Pass:
         return self.decision.rollout if self.decision else None
 
 
+HISTORY = timedelta(minutes=30)
+"""How much of stable's past is read, for better bets on the first minutes."""
+
+
 @dataclass
 class EvidenceCache:
-    """The minutes read last, kept until a newer minute is final: they never change."""
+    """What a controller keeps of a rollout from pass to pass: final minutes, and how they were assessed.
 
-    key: tuple[object, ...] = ()
-    evidence: Evidence = field(default_factory=Evidence)
+    They never change, so a new minute costs one minute. Without it all is read and assessed again, with the
+    same result.
+    """
+
+    rollout: str = ""
+    until: datetime | None = None
+    stable: list[Minute] = field(default_factory=list)
+    candidate: list[Minute] = field(default_factory=list)
+    windows: tuple[Window, ...] = ()
+    assessment: Assessment | None = None
+
+    def turn_to(self, rollout: Rollout) -> None:
+        """Forget what is of another rollout."""
+        if self.rollout != rollout.id:
+            self.rollout, self.until, self.windows, self.assessment = rollout.id, None, (), None
+            self.stable, self.candidate = [], []
 
 
 def reconcile(
@@ -140,7 +161,9 @@ def gather(
         service,
         stable=outside.cloud_run.read_revision(service.name, rollout.stable),
         candidate=outside.cloud_run.read_revision(service.name, rollout.candidate),
-        evidence=None if command or not needs_evidence(rollout) else read_evidence(outside, rollout, cache),
+        assessment=None
+        if command or not needs_evidence(rollout)
+        else assess_rollout(outside, rollout, cache),
         smoke=None
         if command or not needs_smoke_test(rollout, service)
         else smoke_test(outside, rollout, service),
@@ -155,31 +178,37 @@ def smoke_test(outside: Outside, rollout: Rollout, service: ServiceState) -> tup
     return outside.probes.ask(address, rollout.policy.smoke)
 
 
-def read_evidence(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> Evidence:
-    """Return the final minutes of all windows of the rollout."""
+def assess_rollout(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> Assessment:
+    """Return the assessment of all windows of the rollout, up to the newest minute that is final."""
+    cache.turn_to(rollout)
     until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
-    key = (rollout.id, rollout.windows, until)
-    if cache.key != key:
-        evidence = _read_evidence(outside.metrics, rollout, until)
-        if evidence.problem:
-            return evidence
-        cache.key, cache.evidence = key, evidence
-    return cache.evidence
-
-
-def _read_evidence(metrics: Metrics, rollout: Rollout, until: datetime) -> Evidence:
-    start = floor_minute(rollout.windows[0].start)
-    if until < start + MINUTE:
-        return arrange_evidence(rollout.windows, (), (), until)
-    pair: Sequence[str] = (rollout.stable, rollout.candidate)
+    if cache.until is not None and until <= cache.until:
+        until = cache.until
+        if cache.assessment and cache.windows == rollout.windows:
+            return cache.assessment
     try:
-        minutes = metrics.read_minutes(rollout.service, pair, start, until)
-        return arrange_evidence(
-            rollout.windows, minutes.get(rollout.stable, ()), minutes.get(rollout.candidate, ()), until
-        )
+        _read_minutes(outside.metrics, rollout, cache, until)
     except (CanaryError, EvidenceInvalid) as error:
         log.warning("metrics unreadable", service=rollout.service, error=str(error))
-        return Evidence(problem=str(error))
+        return assess(rollout.policy, Evidence(problem=str(error)))
+    evidence = arrange_evidence(rollout.windows, cache.stable, cache.candidate, until)
+    cache.assessment = assess(rollout.policy, evidence, cache.assessment)
+    cache.windows = rollout.windows
+    return cache.assessment
+
+
+def _read_minutes(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, until: datetime) -> None:
+    """Read the minutes that have become final since the last time."""
+    begun = floor_minute(rollout.windows[0].start)
+    start = begun - HISTORY if cache.until is None else cache.until
+    if until < begun + MINUTE or until <= start:
+        return
+    pair: Sequence[str] = (rollout.stable, rollout.candidate)
+    custom = rollout.policy.guards.custom
+    minutes = metrics.read_minutes(rollout.service, pair, start, until, custom=custom)
+    cache.stable.extend(minutes.get(rollout.stable, ()))
+    cache.candidate.extend(minutes.get(rollout.candidate, ()))
+    cache.until = until
 
 
 def apply(cloud_run: CloudRun, service: ServiceState, rollout: Rollout, split: Split | None) -> None:

@@ -1,25 +1,103 @@
-"""Cloud Monitoring: request counts and latency histograms of a service's revisions, by the minute."""
+"""Cloud Monitoring: requests, latencies and custom metrics of a service's revisions, by the minute."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import grpc
 from google.cloud import monitoring_v3
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
-from controller.core.counts import EvidenceInvalid, Histogram
-from controller.core.evidence import Minute, Sample
+from controller.core.counts import Counts, EvidenceInvalid, Histogram
+from controller.core.evidence import Measure, Minute, Sample
+from controller.core.policy import CustomGuard
 from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
-from controller.ports import Metrics, PermanentError, TransientError
+from controller.ports import DeniedError, Metrics, PermanentError, TransientError
 
 COUNT = "run.googleapis.com/request_count"
 LATENCIES = "run.googleapis.com/request_latencies"
 REVISION = "resource.label.revision_name"
 CODE = "metric.label.response_code"
 
-Samples = dict[str, dict[datetime, Sample]]
+T = TypeVar("T", int, Histogram)
+Place = tuple[str, datetime]
+"""A revision, and the end of one of its minutes."""
+Samples = Iterator[tuple[Place, Sample]]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of Cloud Monitoring: series by filter, summed by their labels; and on whose behalf."""
+
+    filter: str
+    group_by: tuple[str, ...]
+    doing: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The metrics of some revisions of a service, in a time that `ask` knows."""
+
+    ask: Callable[[Query], Sequence[Any]]
+    of_service: str
+    revisions: frozenset[str]
+
+    def requests(self) -> Samples:
+        """Yield the numbers of requests by response code."""
+        query = Query(f'metric.type="{COUNT}" AND {self.of_service}', (REVISION, CODE), f"reading {COUNT}")
+        for series in self.ask(query):
+            code = series.metric.labels.get("response_code", "")
+            for place, value in self._points(series, REVISION):
+                yield place, Sample({code: _count(value)})
+
+    def latencies(self) -> Samples:
+        """Yield the distributions of latencies."""
+        query = Query(f'metric.type="{LATENCIES}" AND {self.of_service}', (REVISION,), f"reading {LATENCIES}")
+        for series in self.ask(query):
+            for place, value in self._points(series, REVISION):
+                if not _is_empty(value):
+                    yield place, Sample(latencies=_histogram(value))
+
+    def custom(self, guards: Mapping[str, CustomGuard]) -> Samples:
+        """Yield what the metrics of a policy's own guards say."""
+        for name, guard in guards.items():
+            with _about(name):
+                measures = self._counts(name, guard) if guard.is_ratio else self._histograms(name, guard)
+            for place, measure in measures.items():
+                yield place, Sample(custom={name: measure})
+
+    def _counts(self, name: str, guard: CustomGuard) -> Mapping[Place, Measure]:
+        bad_values = self._values(f"{name}.bad", guard.bad, guard.revision_label)
+        total_values = self._values(f"{name}.total", guard.total, guard.revision_label)
+        bad = _sums((place, _count(value)) for place, value in bad_values)
+        total = _sums((place, _count(value)) for place, value in total_values)
+        return {place: _part(place, bad.get(place, 0), total.get(place, 0)) for place in bad | total}
+
+    def _histograms(self, name: str, guard: CustomGuard) -> Mapping[Place, Measure]:
+        values = self._values(f"{name}.distribution", guard.distribution, guard.revision_label)
+        return _sums((place, _histogram(value)) for place, value in values if not _is_empty(value))
+
+    def _values(self, field_name: str, written: str, revision_label: str) -> Iterator[tuple[Place, Any]]:
+        """Yield all values that a filter in the policy finds.
+
+        Only Cloud Run's own label of the revision stands beside labels of the region and the service. The
+        filter of a metric that has the revision elsewhere is taken as it is written.
+        """
+        label = revision_label.replace(".labels.", ".label.")
+        narrowed = f"{written} AND {self.of_service}" if label == REVISION else written
+        for series in self.ask(Query(narrowed, (label,), f"reading guards.custom.{field_name}")):
+            yield from self._points(series, label)
+
+    def _points(self, series: Any, label: str) -> Iterator[tuple[Place, Any]]:
+        owner, _, key = label.partition(".label.")
+        revision = (series.metric if owner == "metric" else series.resource).labels.get(key, "")
+        if revision in self.revisions:
+            for point in series.points:
+                yield (revision, _whole_minute(point.interval.end_time)), point.value
 
 
 class MonitoringGateway(Metrics):
@@ -37,71 +115,103 @@ class MonitoringGateway(Metrics):
             )
 
     def read_minutes(
-        self, service: str, revisions: Sequence[str], start: datetime, end: datetime
+        self,
+        service: str,
+        revisions: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        custom: Mapping[str, CustomGuard] = {},
     ) -> Mapping[str, Sequence[Minute]]:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
+        reading = Reading(
+            # What several guards have in common is asked once.
+            ask=cache(partial(self._list, start=start, end=end)),
+            of_service=(
+                f'resource.type="cloud_run_revision" AND resource.labels.location="{self._region}"'
+                f' AND resource.labels.service_name="{service}"'
+            ),
+            revisions=frozenset(revisions),
+        )
         try:
-            return self._read_minutes(service, revisions, start, end)
+            samples = [*reading.requests(), *reading.latencies(), *reading.custom(custom)]
+            return _by_revision(revisions, samples)
         except EvidenceInvalid as invalid:
             raise PermanentError(f"reading the metrics of {service}: {invalid}") from invalid
 
-    def _read_minutes(
-        self, service: str, revisions: Sequence[str], start: datetime, end: datetime
-    ) -> Mapping[str, Sequence[Minute]]:
-        samples: Samples = {revision: {} for revision in revisions}
-        for series in self._list(service, COUNT, (REVISION, CODE), start, end):
-            code = series.metric.labels.get("response_code", "")
-            _add(samples, series, lambda value: Sample({code: _count(value)}))  # noqa: B023 -- used at once
-        for series in self._list(service, LATENCIES, (REVISION,), start, end):
-            _add(samples, series, lambda value: Sample(latencies=_histogram(value)))
-        return {
-            revision: [Minute(moment, sample) for moment, sample in sorted(by_minute.items())]
-            for revision, by_minute in samples.items()
-        }
-
-    def _list(
-        self, service: str, metric: str, group_by: Sequence[str], start: datetime, end: datetime
-    ) -> Iterable[Any]:
-        """Return all series of a metric, one point a minute; a series may come in parts."""
+    def _list(self, query: Query, start: datetime, end: datetime) -> Sequence[Any]:
+        """Return all series, one point a minute; a series may come in parts."""
         request = monitoring_v3.ListTimeSeriesRequest(
             name=f"projects/{self._project}",
-            filter=(
-                f'metric.type="{metric}" AND resource.type="cloud_run_revision"'
-                f' AND resource.labels.location="{self._region}" AND resource.labels.service_name="{service}"'
-            ),
+            filter=query.filter,
             interval={"start_time": start, "end_time": end},
             aggregation={
                 "alignment_period": timedelta(minutes=1),
                 "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_DELTA,
                 "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_SUM,
-                "group_by_fields": list(group_by),
+                "group_by_fields": list(query.group_by),
             },
         )
 
         def read() -> list[Any]:
-            with translated(f"reading {metric}", "Cloud Monitoring", "monitoring.timeSeries.list"):
+            with translated(query.doing, "Cloud Monitoring", "monitoring.timeSeries.list"):
                 pages = self._client.list_time_series(request, timeout=READ_TIMEOUT, retry=None).pages
-                return [series for page in pages for series in _complete(page, metric)]
+                return [series for page in pages for series in _complete(page, query.doing)]
 
         return retried(read, self._sleep)
 
 
-def _complete(page: Any, metric: str) -> Iterable[Any]:
+def _complete(page: Any, doing: str) -> Iterable[Any]:
     if page.execution_errors:
         raise TransientError(
-            f"reading {metric}: Cloud Monitoring returned only a part ({page.execution_errors[0].message})"
+            f"{doing}: Cloud Monitoring returned only a part ({page.execution_errors[0].message})"
         )
     series: Iterable[Any] = page.time_series
     return series
 
 
-def _add(samples: Samples, series: Any, sample_of: Callable[[Any], Sample]) -> None:
-    by_minute = samples.get(series.resource.labels.get("revision_name", ""))
-    if by_minute is None:
-        return
-    for point in series.points:
-        end = _whole_minute(point.interval.end_time)
-        by_minute[end] = by_minute.get(end, Sample()) + sample_of(point.value)
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Say of which guard a metric is wrong, and where to correct it."""
+    try:
+        yield
+    except EvidenceInvalid as invalid:
+        raise EvidenceInvalid(f"guards.custom.{name}: {invalid}") from invalid
+    except DeniedError:
+        raise
+    except PermanentError as error:  # also where it is not found: that is no service or revision
+        raise PermanentError(f"{error}; check the filter in the policy") from error
+
+
+def _by_revision(
+    revisions: Sequence[str], samples: Iterable[tuple[Place, Sample]]
+) -> Mapping[str, Sequence[Minute]]:
+    """Return each revision's minutes, the oldest first."""
+    by_end: dict[str, dict[datetime, Sample]] = {revision: {} for revision in revisions}
+    for (revision, end), sample in samples:
+        known = by_end[revision]
+        known[end] = known.get(end, Sample()) + sample
+    return {
+        revision: [Minute(end, sample) for end, sample in sorted(known.items())]
+        for revision, known in by_end.items()
+    }
+
+
+def _sums(values: Iterable[tuple[Place, T]]) -> dict[Place, T]:
+    sums: dict[Place, T] = {}
+    for place, value in values:
+        sums[place] = sums[place] + value if place in sums else value
+    return sums
+
+
+def _part(place: Place, bad: int, total: int) -> Counts:
+    if bad > total:
+        revision, end = place
+        raise EvidenceInvalid(
+            f"bad is {bad} and total {total} for {revision} in the minute to {end:%H:%M}; "
+            "bad must be a part of total"
+        )
+    return Counts(bad, total)
 
 
 def _whole_minute(moment: datetime) -> datetime:
@@ -112,29 +222,42 @@ def _whole_minute(moment: datetime) -> datetime:
     )
 
 
+def _kind(value: Any) -> str:
+    """Return the name of the field that is set, which proto-plus hides."""
+    return str(value._pb.WhichOneof("value"))  # noqa: SLF001
+
+
 def _count(value: Any) -> int:
-    """Return a whole number whatever type it was sent in."""
-    kind = value._pb.WhichOneof("value")  # noqa: SLF001 -- proto-plus hides which field is set
-    if kind == "int64_value":
-        return int(value.int64_value)
-    if kind == "double_value":
-        number = float(value.double_value)
-        if not math.isfinite(number):
-            raise EvidenceInvalid(f"Cloud Monitoring sent {number} as a count of requests")
-        return round(number)
-    raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as a count of requests")
+    """Return a whole number whatever type it was sent in; of a distribution, the number of its values."""
+    match _kind(value):
+        case "int64_value":
+            return int(value.int64_value)
+        case "double_value":
+            number = float(value.double_value)
+            if not math.isfinite(number):
+                raise EvidenceInvalid(f"Cloud Monitoring sent {number} as a count")
+            return round(number)
+        case "distribution_value":
+            return int(value._pb.distribution_value.count)  # noqa: SLF001
+        case kind:
+            raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as a count")
+
+
+def _is_empty(value: Any) -> bool:
+    """Say whether a distribution has no values; it may have no buckets then."""
+    return _kind(value) == "distribution_value" and not value._pb.distribution_value.count  # noqa: SLF001
 
 
 def _histogram(value: Any) -> Histogram:
     """Read a distribution with the buckets that it says it has; they have changed over the years."""
-    kind = value._pb.WhichOneof("value")  # noqa: SLF001
+    kind = _kind(value)
     if kind != "distribution_value":
-        raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as latencies")
+        raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as a distribution")
     distribution = value._pb.distribution_value  # noqa: SLF001
     bounds = _bounds(distribution.bucket_options)
     counts = list(distribution.bucket_counts)
     if len(counts) > len(bounds) + 1 or sum(counts) != distribution.count:
-        raise EvidenceInvalid("Cloud Monitoring sent latencies whose buckets do not add up")
+        raise EvidenceInvalid("Cloud Monitoring sent a distribution whose buckets do not add up")
     counts += [0] * (len(bounds) + 1 - len(counts))
     return Histogram(bounds, tuple(counts))
 
@@ -151,4 +274,4 @@ def _bounds(options: Any) -> tuple[float, ...]:
         case "explicit_buckets":
             return tuple(options.explicit_buckets.bounds)
         case kind:
-            raise EvidenceInvalid(f"Cloud Monitoring sent latencies in unknown buckets ({kind})")
+            raise EvidenceInvalid(f"Cloud Monitoring sent a distribution in unknown buckets ({kind})")

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2, struct_pb2
 
+from controller.draws import binomial, multinomial, poisson
 from controller.emulator.clock import Clock
-from controller.emulator.draws import binomial, multinomial, poisson
 
 from .conftest import SECONDS, Google
 

@@ -13,10 +13,12 @@ from builders import (
     a_sample,
     a_service,
     a_split,
+    an_assessment,
     an_observation,
     some_evidence,
 )
 
+from controller.core.assessment import assess
 from controller.core.decision import Command, Decision, decide, needs_evidence, wanted_split
 from controller.core.evidence import Evidence, Sample, Stage, Window
 from controller.core.judge import VerdictValue
@@ -27,6 +29,9 @@ from controller.core.traffic import LATEST, Split, Target
 GOOD, BAD = a_sample(100), a_sample(100, 30)
 NEWER = "web-00003-ghi"
 MINUTE = timedelta(minutes=1)
+
+
+UNREADABLE = assess(a_policy(), Evidence(problem="out of reach"))
 
 
 def at_step(step: int = 0, minutes: int = 10, **fields: Any) -> Rollout:
@@ -49,8 +54,8 @@ def serving(rollout: Rollout, served: Split | None = None, **fields: Any) -> Obs
 
 
 def judged(rollout: Rollout, stable: Sample, candidate: Sample, **fields: Any) -> Decision:
-    evidence = some_evidence(stable, candidate, percent=rollout.percent, **fields)
-    return decide(rollout, replace(serving(rollout), evidence=evidence))
+    assessment = an_assessment(stable, candidate, rollout.policy, percent=rollout.percent, **fields)
+    return decide(rollout, replace(serving(rollout), assessment=assessment))
 
 
 def state(decision: Decision) -> tuple[Phase, int]:
@@ -219,13 +224,14 @@ def test_unsure_past_the_limit_does_what_the_policy_says(when_unsure: str, phase
 @pytest.mark.parametrize("evidence", [Evidence(problem="out of reach"), some_evidence(GOOD, Sample())])
 def test_without_any_evidence_a_step_is_never_passed_by_time_alone(evidence: Evidence) -> None:
     rollout = at_step(minutes=300, policy=a_policy(when_unsure="advance"))
-    decision = decide(rollout, replace(serving(rollout), evidence=evidence))
+    assessment = assess(rollout.policy, evidence)
+    decision = decide(rollout, replace(serving(rollout), assessment=assessment))
     assert (decision.rollout.phase, decision.rollout.held) == (Phase.PAUSED, True)
 
 
 def test_a_metrics_outage_holds_before_the_limit() -> None:
     rollout = at_step(minutes=10)
-    decision = decide(rollout, replace(serving(rollout), evidence=Evidence(problem="out of reach")))
+    decision = decide(rollout, replace(serving(rollout), assessment=UNREADABLE))
     assert decision.rollout == rollout
     assert "out of reach" in decision.reason
 
@@ -290,8 +296,8 @@ def test_after_promotion_traffic_is_as_the_policy_says(
 def test_latest_is_not_restored_when_it_would_be_another_revision() -> None:
     rollout = in_bake(policy=a_policy(after_promotion="latest", on_new_revision="ignore"))
     service = a_service(wanted_split(rollout, a_service()), latest_ready=NEWER, latest_created=NEWER)
-    evidence = some_evidence(Sample(), GOOD, minutes=15, percent=100)
-    decision = decide(rollout, an_observation(service, evidence=evidence))
+    assessment = an_assessment(Sample(), GOOD, minutes=15, percent=100)
+    decision = decide(rollout, an_observation(service, assessment=assessment))
     assert decision.split == (Target(CANDIDATE, 100),)
 
 
@@ -304,7 +310,7 @@ def test_foreign_tags_are_kept_through_every_write() -> None:
     rollout = at_step()
     service = a_service(wanted_split(rollout, a_service(a_split(95, 5, *FOREIGN))))
     for candidate in (GOOD, BAD):
-        decision = decide(rollout, an_observation(service, evidence=some_evidence(GOOD, candidate)))
+        decision = decide(rollout, an_observation(service, assessment=an_assessment(GOOD, candidate)))
         assert set(FOREIGN) <= set(decision.split or ())
 
 
@@ -313,7 +319,7 @@ def test_an_edit_by_hand_ends_the_rollout_and_stands(edit: Split) -> None:
     rollout = at_step()
     own = Target(CANDIDATE, 0, rollout.candidate_tag)
     service = a_service((*edit, own))
-    decision = decide(rollout, an_observation(service, evidence=some_evidence(GOOD, BAD)))
+    decision = decide(rollout, an_observation(service, assessment=an_assessment(GOOD, BAD)))
     assert decision.rollout.phase is Phase.SUPERSEDED
     assert decision.rollout.is_over
     assert decision.split == edit
@@ -356,7 +362,7 @@ def commanded(rollout: Rollout, event: Event, seen: Observation | None = None) -
 def test_a_rollback_by_a_person_wins_over_everything_seen() -> None:
     rollout = at_step(2)
     for seen in (serving(rollout), an_observation(a_service(a_split(10, 90)))):
-        decision = commanded(rollout, Event.ROLLBACK, replace(seen, evidence=some_evidence(GOOD, GOOD)))
+        decision = commanded(rollout, Event.ROLLBACK, replace(seen, assessment=an_assessment(GOOD, GOOD)))
         assert state(decision) == (Phase.ROLLED_BACK, 0)
         assert decision.reason == "rolled back by ada"
         assert shares(decision) == {STABLE: 100}
@@ -389,12 +395,12 @@ def test_a_command_after_the_end_is_answered_and_writes_nothing() -> None:
 
 def test_a_paused_rollout_stays_whatever_the_evidence_says() -> None:
     paused = commanded(at_step(), Event.PAUSE).rollout
-    seen = replace(serving(paused), evidence=some_evidence(GOOD, BAD))
+    seen = replace(serving(paused), assessment=an_assessment(GOOD, BAD))
     assert decide(paused, seen).rollout.phase is Phase.PAUSED
 
 
 def test_only_the_latest_stage_passes_a_step() -> None:
     rollout = at_step(1)
     stages = (*some_evidence(GOOD, GOOD, percent=5).stages, Stage(25))
-    decision = decide(rollout, replace(serving(rollout), evidence=Evidence(stages)))
+    decision = decide(rollout, replace(serving(rollout), assessment=assess(rollout.policy, Evidence(stages))))
     assert decision.rollout == rollout

@@ -3,10 +3,11 @@ from itertools import product
 from random import Random  # noqa: TID251 -- seeded
 
 import pytest
-from builders import NOW, a_policy, a_sample, some_evidence
+from builders import NOW, a_policy, a_sample, an_assessment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.core.assessment import assess
 from controller.core.counts import Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.judge import Finding, Verdict, VerdictValue, _combine, judge
@@ -17,7 +18,8 @@ HOLD = Hold(at_least=timedelta(minutes=5), at_most=timedelta(minutes=30), reques
 
 
 def verdict_of(stable: Sample, candidate: Sample, policy: Policy | None = None, **evidence: int) -> Verdict:
-    return judge(policy or a_policy(), HOLD, some_evidence(stable, candidate, **evidence))
+    policy = policy or a_policy()
+    return judge(policy, HOLD, an_assessment(stable, candidate, policy, **evidence))
 
 
 def test_a_candidate_like_stable_passes() -> None:
@@ -63,13 +65,13 @@ def test_no_request_at_all_is_unmeasured() -> None:
 
 
 def test_unreadable_metrics_are_unmeasured_and_say_why() -> None:
-    verdict = judge(a_policy(), HOLD, Evidence(problem="quota"))
+    verdict = judge(a_policy(), HOLD, assess(a_policy(), Evidence(problem="quota")))
     assert verdict.value is VerdictValue.UNMEASURED
     assert "quota" in verdict.reason
 
 
 def test_before_the_first_final_minute_it_is_unsure() -> None:
-    verdict = judge(a_policy(), HOLD, Evidence((Stage(5),)))
+    verdict = judge(a_policy(), HOLD, assess(a_policy(), Evidence((Stage(5),))))
     assert verdict.value is VerdictValue.UNSURE
     assert "180 s late" in verdict.reason
 
@@ -102,7 +104,7 @@ def test_nobody_is_blamed_on_a_handful_of_requests() -> None:
 def test_a_sign_of_harm_without_proof_holds_the_step() -> None:
     verdict = verdict_of(a_sample(100, 0), a_sample(10, 0) + Sample({"500": 0}), minutes=9)
     assert verdict.value is VerdictValue.PASS
-    worse = judge(a_policy(), HOLD, some_evidence(a_sample(100, 1), a_sample(10, 1, latency=50), minutes=6))
+    worse = verdict_of(a_sample(100, 1), a_sample(10, 1, latency=50), minutes=6)
     assert worse.value is VerdictValue.UNSURE
     assert "looks worse" in worse.reason
 
@@ -178,7 +180,7 @@ def test_proof_asks_for_more_than_the_absence_of_harm() -> None:
 def test_the_worst_deciding_guard_speaks(values: tuple[VerdictValue, VerdictValue]) -> None:
     order = [VerdictValue.FAIL, VerdictValue.UNMEASURED, VerdictValue.UNSURE, VerdictValue.PASS]
     findings = tuple(Finding(f"g{n}", value, "so") for n, value in enumerate(values))
-    verdict = _combine(findings, Stage(5))
+    verdict = _combine(findings, alone=False)
     assert verdict.value is min(values, key=order.index)
     assert verdict.findings == findings
 
@@ -214,7 +216,7 @@ def _is_rolled_back(random: Random, policy: Policy) -> bool:
     for minute in range(60):
         end = NOW + timedelta(minutes=minute)
         ticks.append(Tick(end, _drawn(random, 100), _drawn(random, 25)))
-        verdict = judge(policy, HOLD, Evidence((Stage(20, tuple(ticks)),)))
+        verdict = judge(policy, HOLD, assess(policy, Evidence((Stage(20, tuple(ticks)),))))
         if verdict.value is VerdictValue.FAIL:
             return True
     return False

@@ -1,6 +1,7 @@
 """Policies: what plain values become, which mistakes are found, and what is said about them."""
 
 import json
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from controller.core.policy import (
     AdvanceOn,
     AfterPromotion,
     Confidence,
+    CustomGuard,
     ErrorGuard,
     Guards,
     Hold,
@@ -36,6 +38,9 @@ from controller.core.units import duration_text, parse_duration, parse_share, sh
 
 MINUTE = timedelta(minutes=1)
 LARGEST_RECORD_SHARE = 1200
+COUNT = 'metric.type="run.googleapis.com/request_count"'
+REFUSED = f'{COUNT} AND metric.labels.response_code="402"'
+LATENCIES = 'metric.type="run.googleapis.com/request_latencies"'
 
 
 def mistakes_in(plain: object) -> dict[str, str]:
@@ -74,16 +79,47 @@ latency_guards = some.builds(
     ceilings=some.dictionaries(some.sampled_from(PERCENTILES), durations.filter(bool)),
     observe=some.booleans(),
 )
+label_values = some.text(some.characters(exclude_categories=["C", "Z"], exclude_characters='"\\'), max_size=9)
+filters = label_values.map(lambda value: f'{COUNT} AND metric.labels.path="{value} OR"')
+revision_labels = some.sampled_from(["resource.labels.revision_name", "metric.label.revision"])
+custom_guards = some.one_of(
+    some.builds(
+        CustomGuard,
+        bad=filters,
+        total=filters,
+        tolerance=some.builds(Tolerance, factor=some.floats(1, 100), points=shares),
+        ceiling=some.none() | shares.filter(bool),
+        revision_label=revision_labels,
+        observe=some.booleans(),
+    ),
+    some.builds(
+        CustomGuard,
+        distribution=filters,
+        tolerance=some.builds(Tolerance, factor=some.floats(1, 100)),
+        ceilings=some.dictionaries(some.sampled_from(PERCENTILES), some.floats(0, 1e18, exclude_min=True)),
+        revision_label=revision_labels,
+        observe=some.booleans(),
+    ),
+)
+customs = some.dictionaries(some.sampled_from(["payments", "render", "a-1_b"]), custom_guards)
 guards = some.one_of(
     some.builds(
         Guards,
         errors=error_guards.filter(lambda guard: not guard.observe),
         latency=some.none() | latency_guards,
+        custom=customs,
     ),
     some.builds(
         Guards,
         errors=some.none() | error_guards,
         latency=latency_guards.filter(lambda guard: not guard.observe),
+        custom=customs,
+    ),
+    some.builds(
+        Guards,
+        errors=some.none(),
+        latency=some.none(),
+        custom=customs.filter(lambda some_guards: not all(guard.observe for guard in some_guards.values())),
     ),
 )
 steps = some.sets(some.integers(1, 100), min_size=1, max_size=8).flatmap(
@@ -117,7 +153,9 @@ field_names = some.sampled_from(
         *Hold.model_fields,
         *ErrorGuard.model_fields,
         *LatencyGuard.model_fields,
+        *CustomGuard.model_fields,
         "errors",
+        "custom",
         "p95",
     ]
 )
@@ -127,7 +165,7 @@ plain_values: some.SearchStrategy[Any] = some.recursive(
     | some.integers()
     | some.floats()
     | some.text(max_size=8)
-    | some.sampled_from(["10m", "5%", "off", "5xx", "hold", 1, 5, 0.05]),
+    | some.sampled_from(["10m", "5%", "off", "5xx", "hold", 1, 5, 0.05, COUNT, "metric.labels.x"]),
     lambda below: (
         some.lists(below, max_size=4)
         | some.dictionaries(field_names | some.text() | some.integers(), below, max_size=6)
@@ -152,7 +190,13 @@ def test_every_policy_can_be_explained(policy: Policy) -> None:
     assert all("\n" not in line for line in explanation_lines(explanation))
 
 
-@given(plain_values | some.dictionaries(field_names, plain_values))
+@given(
+    plain_values
+    | some.dictionaries(field_names, plain_values)
+    | some.dictionaries(field_names | some.text(), plain_values).map(
+        lambda plain: {"guards": {"custom": {"payments": plain, **plain}}}
+    )
+)
 def test_any_plain_value_gives_a_policy_or_its_mistakes(plain: object) -> None:
     read = policy_or_mistakes(plain)
     assert read
@@ -198,6 +242,166 @@ def test_a_policy_in_a_record_is_small() -> None:
 )
 def test_a_short_form_means_its_long_form(short: object, long: object) -> None:
     assert parse_policy(short) == parse_policy(long)
+
+
+def test_a_custom_guard_is_a_share_or_a_distribution_each_with_its_own_tolerance() -> None:
+    custom = {"payments": {"bad": REFUSED, "total": COUNT}, "render": {"distribution": LATENCIES}}
+    guards = parse_policy({"guards": {"custom": custom}}).guards.custom
+    assert guards == {
+        "payments": CustomGuard(
+            bad=REFUSED, total=COUNT, tolerance=Tolerance(factor=1.25, points=0.002), ceiling=None
+        ),
+        "render": CustomGuard(distribution=LATENCIES, tolerance=Tolerance(factor=1.21), ceilings={}),
+    }
+    assert [guard.is_ratio for guard in guards.values()] == [True, False]
+    assert {guard.revision_label for guard in guards.values()} == {"resource.labels.revision_name"}
+
+
+def test_a_custom_guard_keeps_all_that_is_written() -> None:
+    plain = {
+        "distribution": f" {LATENCIES} ",
+        "tolerance": {"factor": 2},
+        "ceilings": {"p99": 1500, "p50": 0.5},
+        "revision_label": "metric.label.revision",
+        "observe": True,
+    }
+    assert parse_policy({"guards": {"custom": {"render": plain}}}).guards.custom["render"] == CustomGuard(
+        distribution=LATENCIES,
+        tolerance=Tolerance(factor=2),
+        ceilings={"p50": 0.5, "p99": 1500},
+        revision_label="metric.label.revision",
+        observe=True,
+    )
+
+
+def test_a_custom_guard_can_be_the_only_one_that_decides() -> None:
+    guards = {"errors": "off", "latency": "off", "custom": {"render": {"distribution": LATENCIES}}}
+    assert parse_policy({"guards": guards}).guards.latency is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (5, "expected a filter such as metric.type="),
+        ('resource.type="cloud_run_revision"', "names exactly one metric"),
+        ("metric.type=x", "names exactly one metric"),
+        ('metric.type!="x"', "names exactly one metric"),
+        ('metric.type=starts_with("x")', "names exactly one metric"),
+        (f"{COUNT} AND {LATENCIES}", "names exactly one metric"),
+        (f'{COUNT} AND metric.labels.x="metric.type" AND NOT metric.type="y"', "names exactly one metric"),
+        (f'{COUNT} AND (metric.labels.a="1" OR metric.labels.b="1")', "no OR"),
+        (f'{COUNT} AND metric.labels.a="1', "quotation mark"),
+        (f'{COUNT} AND metric.labels.a="1\\"', "quotation mark"),
+        (f'{COUNT}\nAND metric.labels.a="1"', "one line of printable characters"),
+        (f'{COUNT} AND metric.labels.a="{"x" * 2000}"', "at most 2000 characters, not 2069"),
+    ],
+)
+def test_a_filter_to_which_no_condition_could_be_added_is_a_mistake(text: object, words: str) -> None:
+    found = mistakes_in({"guards": {"custom": {"render": {"distribution": text}}}})
+    assert list(found) == ["guards.custom.render.distribution"]
+    assert words in found["guards.custom.render.distribution"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{COUNT} AND metric.labels.a="this OR that"',
+        f'{COUNT} AND metric.labels.a="metric.type"',
+        f'{COUNT} AND metric.labels.a="say \\"hi\\" OR go"',
+        f"{COUNT} metric.labels.OR=1",
+        'metric.type = "workload.googleapis.com/é" AND metric.labels.a=one_of("1", "2")',
+    ],
+)
+def test_what_only_looks_like_a_mistake_in_a_filter_is_none(text: str) -> None:
+    policy = parse_policy({"guards": {"custom": {"render": {"distribution": text}}}})
+    assert policy.guards.custom["render"].distribution == text
+
+
+@pytest.mark.parametrize(
+    ("plain", "place", "words"),
+    [
+        ({}, "", "there is no metric in it; write bad and total, or a distribution"),
+        ({"bad": " ", "total": ""}, "", "there is no metric"),
+        (5, "", "expected a mapping such as {bad: ..., total: ...}"),
+        (False, "", "take it away, or write observe: true"),
+        ("off", "", "take it away, or write observe: true"),
+        ({"bad": REFUSED}, ".total", "total is missing"),
+        ({"total": COUNT}, ".bad", "bad is missing"),
+        ({"bad": REFUSED, "total": COUNT, "distribution": COUNT}, ".distribution", "make two guards of it"),
+        ({"total": COUNT, "distribution": COUNT}, ".distribution", "make two guards of it"),
+        ({"bad": REFUSED, "total": COUNT, "ceilings": {"p95": 1}}, ".ceilings", "write one such as ceiling"),
+        ({"distribution": COUNT, "ceiling": "2%"}, ".ceiling", "write ceilings such as {p95: 800}"),
+        ({"distribution": COUNT, "tolerance": {"factor": 2, "points": "1%"}}, ".tolerance.points", "factor"),
+        ({"distribution": COUNT, "tolerance": 0.5}, ".tolerance.factor", "at least 1"),
+        ({"distribution": COUNT, "tolerance": {"fatcor": 2}}, ".tolerance.fatcor", "did you mean 'factor'?"),
+        (
+            {"distribution": COUNT, "ceilings": {"p95": "800ms"}},
+            ".ceilings.p95",
+            "a plain number such as 800",
+        ),
+        ({"distribution": COUNT, "ceilings": {"p95": 0}}, ".ceilings.p95", "not a number above 0"),
+        ({"distribution": COUNT, "ceilings": {"p95": math.inf}}, ".ceilings.p95", "not a number above 0"),
+        ({"distribution": COUNT, "ceilings": {"p95": True}}, ".ceilings.p95", "not true"),
+        ({"distribution": COUNT, "ceilings": {"p96": 9}}, ".ceilings.p96", "known are p50, p90, p95, p99"),
+        (
+            {"distribution": COUNT, "revision_label": "revision"},
+            ".revision_label",
+            "a label such as resource",
+        ),
+        ({"distribution": COUNT, "tolerence": 2}, ".tolerence", "did you mean 'tolerance'?"),
+    ],
+)
+def test_a_mistake_in_a_custom_guard_says_its_place_and_what_to_write(
+    plain: object, place: str, words: str
+) -> None:
+    found = mistakes_in({"guards": {"custom": {"payments": plain}}})
+    assert list(found) == [f"guards.custom.payments{place}"]
+    assert words in found[f"guards.custom.payments{place}"]
+
+
+@pytest.mark.parametrize("name", ["errors", "latency", "Payments", "2nd", "-", "", "a" * 32, "a b", 5])
+def test_a_name_that_a_custom_guard_cannot_have_is_a_mistake(name: str | int) -> None:
+    found = mistakes_in({"guards": {"custom": {name: {"distribution": COUNT}}}})
+    assert list(found) == [f"guards.custom.{name}"]
+    assert "name" in found[f"guards.custom.{name}"]
+
+
+def test_all_mistakes_in_custom_guards_are_found_at_once() -> None:
+    found = mistakes_in(
+        {
+            "stpes": [5],
+            "guards": {
+                "errors": {"tolerence": 1},
+                "custom": {
+                    "payments": {"bad": "x", "observe": 1, "ceilings": {"p95": 1}, "tolernce": 2},
+                    "Render": {"distribution": COUNT, "ceiling": "2%", "tolerance": {"points": "9%"}},
+                    "errors": "off",
+                },
+            },
+        }
+    )
+    assert set(found) == {
+        "stpes",
+        "guards.errors.tolerence",
+        "guards.custom.payments.bad",
+        "guards.custom.payments.total",
+        "guards.custom.payments.observe",
+        "guards.custom.payments.tolernce",
+        "guards.custom.Render",
+        "guards.custom.Render.ceiling",
+        "guards.custom.Render.tolerance.points",
+        "guards.custom.errors",
+    }
+
+
+def test_no_more_than_eight_custom_guards_and_no_longer_filters_than_a_record_can_hold() -> None:
+    guard = {"distribution": COUNT}
+    assert len(parse_policy({"guards": {"custom": {f"g{n}": guard for n in range(8)}}}).guards.custom) == 8
+    found = mistakes_in({"guards": {"custom": {f"g{n}": guard for n in range(9)}}})
+    assert found == {"guards.custom": "at most 8 custom guards, not 9; keep what matters most"}
+    wide = {"bad": f'{COUNT} AND metric.labels.a="{"é" * 1900}"', "total": COUNT}
+    found = mistakes_in({"guards": {"custom": {f"g{n}": wide for n in range(8)}}})
+    assert "too long to go into the record" in found["guards.custom"]
 
 
 def test_a_step_takes_from_the_policys_hold_what_it_does_not_say() -> None:
@@ -262,6 +466,18 @@ def test_everything_at_once_is_a_policy() -> None:
         ({"guards": {"latency": {"ceilings": {"p95": 800}}}}, "guards.latency.ceilings.p95", "no unit"),
         ({"guards": {"errors": "off", "latency": "off"}}, "guards", "no guard decides"),
         ({"guards": {"errors": "off", "latency": {"observe": True}}}, "guards", "no guard decides"),
+        (
+            {
+                "guards": {
+                    "errors": False,
+                    "latency": False,
+                    "custom": {"render": {"distribution": COUNT, "observe": True}},
+                }
+            },
+            "guards",
+            "no guard decides",
+        ),
+        ({"guards": {"custom": "off"}}, "guards.custom", "expected a mapping such as {payments:"),
         ({"confidence": {"false_rollback": "50%"}}, "confidence.false_rollback", "below 50%"),
         ({"confidence": {"promotion": "100%"}}, "confidence.promotion", "below 100%"),
         ({"when_unsure": "advanse"}, "when_unsure", "did you mean 'advance'?"),
@@ -342,6 +558,10 @@ def test_the_explanation_of_the_standard_policy_gives_times() -> None:
         ({"hold": "1m"}, "judged on 1m"),
         ({"steps": [60]}, "the first step gives 60%"),
         ({"when_unsure": "advance"}, "without evidence"),
+        (
+            {"guards": {"custom": {"render": {"distribution": COUNT, "tolerance": 1}}}},
+            "guards.custom.render tolerates nothing",
+        ),
     ],
 )
 def test_a_doubtful_policy_is_warned_about(plain: object, warning: str) -> None:
@@ -354,11 +574,46 @@ def test_the_bake_is_said_to_decide_by_ceilings_alone() -> None:
     assert "nothing can roll it back" in explain_policy(without).bake
 
 
+@pytest.mark.parametrize(
+    "guard",
+    [{"bad": REFUSED, "total": COUNT, "ceiling": "2%"}, {"distribution": COUNT, "ceilings": {"p95": 800}}],
+)
+def test_a_ceiling_of_a_custom_guard_decides_the_bake_unless_it_only_observes(guard: dict[str, Any]) -> None:
+    guards = {"errors": {"ceiling": "off"}, "custom": {"mine": guard}}
+    deciding = explain_policy(parse_policy({"guards": guards}))
+    assert "only ceilings decide" in deciding.bake
+    assert not deciding.warnings
+    guards["custom"] = {"mine": {**guard, "observe": True}}
+    assert "nothing can roll it back" in explain_policy(parse_policy({"guards": guards})).bake
+
+
+def test_every_guard_is_explained_in_words() -> None:
+    guards = {
+        "latency": "800ms",
+        "custom": {
+            "payments": {"bad": REFUSED, "total": COUNT, "ceiling": "2%"},
+            "render": {"distribution": COUNT, "ceilings": {"p95": 1200000.5}, "observe": True},
+        },
+    }
+    rules = explain_policy(parse_policy({"guards": guards, "advance_on": "proven"})).rules
+    tolerance = "more than 1.25 times stable's share plus 0.2% of"
+    anywhere = "more than 1.21 times stable's, anywhere in the distribution"
+    often = "at most 1% of rollouts"
+    assert rules[1:7] == (
+        f"It rolls back when 5xx responses are {tolerance} requests, or when they are above 5%.",
+        f"It rolls back when latency is {anywhere}, or when p95 is above 800ms.",
+        f"It rolls back when the bad share of payments is {tolerance} its total, or when it is above 2%.",
+        f"It only reports when render is {anywhere}, or when p95 is above 1200000.5.",
+        f"A candidate as good as stable is rolled back in {often}, all guards and looks together.",
+        "A step passes when it is shown for every guard, 95% sure, that the candidate is within tolerance.",
+    )
+
+
 def test_every_field_in_the_schema_is_described_and_closed() -> None:
     schema = policy_schema()
     objects = [schema, *schema["$defs"].values()]
-    parts = [form for each in objects for form in each.get("anyOf", [each]) if "properties" in form]
-    assert len(parts) == 8
+    parts = [form for each in objects for form in (each, *each.get("anyOf", [])) if "properties" in form]
+    assert len(parts) == 9
     for part in parts:
         assert part["additionalProperties"] is False
         assert all(field["description"].endswith((".", "`")) for field in part["properties"].values())
@@ -370,3 +625,5 @@ def test_the_reference_names_every_field() -> None:
     reference = policy_reference()
     for name in Policy.model_fields:
         assert f"| `{name}` |" in reference
+    for name in CustomGuard.model_fields:
+        assert f"| `guards.custom.NAME.{name}` |" in reference

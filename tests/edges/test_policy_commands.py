@@ -14,6 +14,7 @@ from controller.core.policy_schema import policy_reference, policy_schema
 ROOT = Path(__file__).parents[2]
 STANDARD = str(ROOT / "policies/standard.yaml")
 CAREFUL = str(ROOT / "policies/careful.yaml")
+CUSTOM = str(ROOT / "policies/custom.yaml")
 BAD = "version: 1\nstesp: [5]\nhold: 10\n"
 
 
@@ -24,9 +25,9 @@ def a_bad_file(folder: Path) -> str:
 
 
 def test_check_says_ok_for_each_sound_file() -> None:
-    result = CliRunner().invoke(app, ["check", STANDARD, CAREFUL])
+    result = CliRunner().invoke(app, ["check", STANDARD, CAREFUL, CUSTOM])
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [f"{STANDARD}: ok", f"{CAREFUL}: ok"]
+    assert result.stdout.splitlines() == [f"{STANDARD}: ok", f"{CAREFUL}: ok", f"{CUSTOM}: ok"]
 
 
 def test_check_lists_every_mistake_and_ends_with_2(tmp_path: Path) -> None:
@@ -55,6 +56,13 @@ def test_explain_tells_a_person_what_will_happen() -> None:
     result = CliRunner().invoke(app, ["explain", STANDARD])
     assert result.exit_code == 0
     assert "A good release takes about 48m" in result.stdout
+
+
+def test_explain_tells_what_each_custom_guard_does() -> None:
+    result = CliRunner().invoke(app, ["explain", CUSTOM])
+    assert result.exit_code == 0
+    assert "It rolls back when the bad share of refused-payments is more than 1.25 times" in result.stdout
+    assert "It rolls back when good-answers is more than 1.21 times" in result.stdout
 
 
 def test_explain_as_json_gives_the_times() -> None:

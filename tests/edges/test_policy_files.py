@@ -54,6 +54,8 @@ def fits(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> boo
         "pattern": lambda pattern: not isinstance(value, str) or re.search(pattern, value) is not None,
         "minimum": lambda least: not is_a(value, "number") or value >= least,
         "maximum": lambda most: not is_a(value, "number") or value <= most,
+        "exclusiveMinimum": lambda below: not is_a(value, "number") or value > below,
+        "maxLength": lambda most: not isinstance(value, str) or len(value) <= most,
         "minItems": lambda count: not isinstance(value, list) or len(value) >= count,
         "maxItems": lambda count: not isinstance(value, list) or len(value) <= count,
         "items": lambda items: (
@@ -64,8 +66,17 @@ def fits(value: Any, schema: dict[str, Any], definitions: dict[str, Any]) -> boo
             not isinstance(value, dict)
             or all(fits(value[name], field, definitions) for name, field in fields.items() if name in value)
         ),
-        "additionalProperties": lambda _: (
-            not isinstance(value, dict) or set(value) <= set(schema["properties"])
+        "additionalProperties": lambda form: (
+            not isinstance(value, dict)
+            or all(
+                form is not False and fits(each, form, definitions)
+                for name, each in value.items()
+                if name not in schema.get("properties", {})
+            )
+        ),
+        "maxProperties": lambda most: not isinstance(value, dict) or len(value) <= most,
+        "propertyNames": lambda form: (
+            not isinstance(value, dict) or all(fits(name, form, definitions) for name in value)
         ),
     }
     remarks = {"$schema", "$defs", "title", "description", "default"}
@@ -89,8 +100,8 @@ def fits_schema(plain: object) -> bool:
     return fits(plain, schema, schema["$defs"])
 
 
-def test_three_policies_are_shipped() -> None:
-    assert [file.stem for file in SHIPPED] == ["careful", "fast", "standard"]
+def test_four_policies_are_shipped() -> None:
+    assert [file.stem for file in SHIPPED] == ["careful", "custom", "fast", "standard"]
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -105,9 +116,27 @@ def test_the_standard_policy_is_the_default_one() -> None:
 
 
 def test_the_careful_policy_takes_longer_than_the_standard_one_and_the_fast_one_less() -> None:
-    careful, fast, standard = (explain_policy(read_policy(file)).least for file in SHIPPED)
-    assert fast < standard < careful
+    careful, custom, fast, standard = (explain_policy(read_policy(file)).least for file in SHIPPED)
+    assert fast < custom == standard < careful
     assert read_policy(SHIPPED[0]).advance_on is AdvanceOn.PROVEN
+
+
+def test_the_custom_policy_watches_a_share_and_a_distribution() -> None:
+    guards = read_policy(ROOT / "policies/custom.yaml").guards.custom
+    assert {name: guard.is_ratio for name, guard in guards.items()} == {
+        "refused-payments": True,
+        "good-answers": False,
+    }
+
+
+def test_what_the_custom_policy_only_suggests_is_sound_as_well(tmp_path: Path) -> None:
+    text = (ROOT / "policies/custom.yaml").read_text()
+    suggested = re.sub(r"^    # ( *[a-z_]+:)", r"    \1", text, flags=re.MULTILINE)
+    assert set(read_policy(a_file(tmp_path, suggested)).guards.custom) == {
+        "refused-payments",
+        "good-answers",
+        "render",
+    }
 
 
 def test_the_schema_in_the_repository_is_current() -> None:
@@ -140,6 +169,11 @@ def test_what_is_written_by_us_fits_the_schema(text: str) -> None:
         {"when_unsure": "panic"},
         {"guards": {"latency": {"ceilings": {"p96": "1s"}}}},
         {"guards": {"errors": {"codes": []}}},
+        {"guards": {"custom": {"Payments": {"distribution": 'metric.type="x"'}}}},
+        {"guards": {"custom": {"payments": {"bad": 'metric.type="x"'}}}},
+        {"guards": {"custom": {"payments": {"distribution": 'resource.type="x"'}}}},
+        {"guards": {"custom": {"payments": {"distribution": 'metric.type="x"', "ceilings": {"p95": "1s"}}}}},
+        {"guards": {"custom": {f"g{number}": {"distribution": 'metric.type="x"'} for number in range(9)}}},
     ],
 )
 def test_the_schema_refuses_what_the_controller_refuses(plain: object) -> None:
@@ -147,7 +181,49 @@ def test_the_schema_refuses_what_the_controller_refuses(plain: object) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
+
+
+def test_a_mistake_in_a_custom_guard_is_shown_at_its_line(tmp_path: Path) -> None:
+    content = (
+        "version: 1\n"
+        "guards:\n"
+        "  custom:\n"
+        "    payments:\n"
+        "      bad: metric.type=x\n"
+        "      tolerence: 2\n"
+        "    render:\n"
+        "      distribution: |\n"
+        '        metric.type="x"\n'
+        '        AND metric.labels.a="b"\n'
+        "      ceilings:\n"
+        "        p95: 800ms\n"
+        "    errors: off\n"
+        "    latency:\n"
+        "    empty: {}\n"
+    )
+    example = 'metric.type="run.googleapis.com/request_count"'
+    off = "a custom guard is off when it is not there; take it away, or write observe: true"
+    assert mistakes_in(tmp_path, content) == [
+        ":4: guards.custom.payments.total: total is missing; write the filter of all that could be bad",
+        (
+            ":5: guards.custom.payments.bad: a filter names exactly one metric, with an equals sign, "
+            f"such as {example}"
+        ),
+        ":6: guards.custom.payments.tolerence: unknown field 'tolerence'; did you mean 'tolerance'?",
+        (
+            ":8: guards.custom.render.distribution: a filter is one line of printable characters; "
+            "YAML joins lines after >-"
+        ),
+        (
+            ":12: guards.custom.render.ceilings.p95: expected a plain number such as 800, "
+            "in the metric's own unit, not '800ms'"
+        ),
+        ":13: guards.custom.errors: 'errors' is the name of a guard of its own; choose another",
+        f":13: guards.custom.errors: {off}",
+        ":14: guards.custom.latency: has no value; write one, or take the field away",
+        ":15: guards.custom.empty: there is no metric in it; write bad and total, or a distribution",
+    ]
 
 
 def test_json_is_read_as_well(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from world import QUICK, SERVICE, World, a_world
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
+from controller.core.policy import CustomGuard
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Phase, Refuse
 from controller.core.traffic import Target
@@ -60,10 +61,16 @@ class Faulty(CloudRun, Metrics):
         self._strike(self.after, "write_service")
 
     def read_minutes(
-        self, service: str, revisions: Sequence[str], start: datetime, end: datetime
+        self,
+        service: str,
+        revisions: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        custom: Mapping[str, CustomGuard] = {},
     ) -> Mapping[str, Sequence[Minute]]:
         self._strike(self.faults, "read_minutes")
-        return self.metrics.read_minutes(service, revisions, start, end)
+        return self.metrics.read_minutes(service, revisions, start, end, custom=custom)
 
 
 def on_a_bad_line(world: World) -> Faulty:

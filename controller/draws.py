@@ -6,6 +6,7 @@ methods for sampling from gamma, beta, Poisson and binomial distributions", Comp
 
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Iterable
 
 _SMALL = 24
@@ -55,3 +56,21 @@ def multinomial(rng: random.Random, trials: int, shares: Iterable[float]) -> lis
         trials -= drawn
         left -= share
     return result
+
+
+def poisson_table(mean: float) -> tuple[float, ...]:
+    """Return the cumulated probabilities of 0, 1, 2 ... for `from_table`: one table, many fast draws."""
+    if mean <= 0:
+        return ()
+    cumulated, total, count = [], 0.0, 0
+    log_mean, last = math.log(mean), mean + 12 * math.sqrt(mean) + 12
+    while count < last:
+        total += math.exp(count * log_mean - mean - math.lgamma(count + 1))
+        cumulated.append(total)
+        count += 1
+    return tuple(cumulated)
+
+
+def from_table(rng: random.Random, table: tuple[float, ...]) -> int:
+    """Return a draw from the distribution of a table."""
+    return bisect_right(table, rng.random())

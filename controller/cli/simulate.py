@@ -1,0 +1,155 @@
+"""The command that foresees: `simulate`, what a policy would do on traffic that you describe."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.options import Json
+
+if TYPE_CHECKING:
+    from controller.core.policy import Policy
+    from controller.simulation.users import Behaviour, Latency, Users
+
+ERROR_FACTORS = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+LATENCY_FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
+MOST_RUNS = 100_000
+MOST_RPS = 100_000.0
+LEAST_MS, MOST_MS = 0.1, 3_600_000.0
+
+_FACTOR = re.compile(r"x([0-9]{1,6}(?:\.[0-9]{1,6})?)|([0-9]{1,6}(?:\.[0-9]{1,6})?)x")
+
+
+def simulate(
+    policy: Annotated[Path, typer.Argument(metavar="POLICY", help="A policy file, YAML or JSON.")],
+    rps: Annotated[float, typer.Option(help="Requests a second to the whole service.")] = 10.0,
+    errors: Annotated[
+        str, typer.Option(metavar="SHARE", help="Share of stable's requests that fail.")
+    ] = "0.5%",
+    candidate_errors: Annotated[
+        str,
+        typer.Option(metavar="SHARE|FACTOR", help="The candidate's: 2%, or x2. Without it, as stable's."),
+    ] = "",
+    latency: Annotated[
+        str,
+        typer.Option(metavar="MEDIAN[:P95]", help="Stable's latency, such as 100ms or 100ms:300ms."),
+    ] = "100ms",
+    candidate_latency: Annotated[
+        str,
+        typer.Option(
+            metavar="MEDIAN[:P95]|FACTOR", help="The candidate's: 150ms, or x1.5. Without it, as stable's."
+        ),
+    ] = "",
+    runs: Annotated[int, typer.Option(min=1, max=MOST_RUNS, help="How many rollouts.")] = 200,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same rollouts.")] = 1,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Worse and worse candidates: slower ones with --candidate-latency, else failing ones.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Foresee what a policy does: how often, how soon, and what it costs the users.
+
+    Rolls out many times on drawn traffic, by the real judge and the real steps. Touches nothing.
+    """
+    from controller.cli.power_views import Point, show
+    from controller.gateways.policy_files import read_policy
+
+    wanted, notes = _without_custom(read_policy(policy))
+    users = _users(rps, errors, candidate_errors, latency, candidate_latency)
+    points = [Point("", users)]
+    if sweep and candidate_latency:
+        slower = users.stable.latency.times
+        points = [
+            Point(f"x{factor:g}", _with_candidate(users, latency=slower(factor)))
+            for factor in LATENCY_FACTORS
+        ]
+    elif sweep:
+        if not users.stable.errors:
+            raise typer.BadParameter("a sweep multiplies stable's errors; give some", param_hint="--errors")
+        shares = [min(1.0, factor * users.stable.errors) for factor in ERROR_FACTORS]
+        points = [
+            Point(f"x{factor:g}", _with_candidate(users, errors=share))
+            for factor, share in zip(ERROR_FACTORS, shares, strict=True)
+        ]
+    show(wanted, points, runs, seed, notes=notes, sweep=sweep, as_json=as_json)
+
+
+def _with_candidate(users: "Users", **changes: object) -> "Users":
+    candidate: Behaviour = replace(users.candidate, **changes)  # type: ignore[arg-type]
+    return replace(users, candidate=candidate)
+
+
+def _without_custom(policy: "Policy") -> tuple["Policy", list[str]]:
+    """Leave guards out that rest on metrics which nobody can draw."""
+    from controller.core.policy import PolicyInvalid, parse_policy, policy_as_plain
+
+    if not policy.guards.custom:
+        return policy, []
+    plain = policy_as_plain(policy)
+    plain["guards"] = {name: guard for name, guard in plain["guards"].items() if name != "custom"}
+    names = ", ".join(policy.guards.custom)
+    try:
+        return parse_policy(plain), [f"without the custom guards ({names}): their metrics cannot be drawn"]
+    except PolicyInvalid:
+        raise typer.BadParameter(
+            f"only custom guards decide in this policy ({names}), and their metrics cannot be drawn",
+            param_hint="POLICY",
+        ) from None
+
+
+def _users(rps: float, errors: str, candidate_errors: str, latency: str, candidate_latency: str) -> "Users":
+    from controller.simulation.users import Behaviour, Users
+
+    if not 0 < rps <= MOST_RPS:
+        raise typer.BadParameter(f"{rps:g} is not above 0 and up to {MOST_RPS:,.0f}", param_hint="--rps")
+    share = _share("--errors", errors)
+    stable = Behaviour(share, _latency("--latency", latency))
+    factor = _factor(candidate_errors)
+    share = factor * share if factor else _share("--candidate-errors", candidate_errors or errors)
+    if share > 1:
+        raise typer.BadParameter("more than all requests would fail", param_hint="--candidate-errors")
+    factor = _factor(candidate_latency)
+    slower = (
+        stable.latency.times(factor)
+        if factor
+        else _latency("--candidate-latency", candidate_latency or latency)
+    )
+    return Users(rps, stable, Behaviour(share, slower))
+
+
+def _factor(text: str) -> float | None:
+    """Return the number of `x1.5` or `1.5x`, or None for what is no factor."""
+    found = _FACTOR.fullmatch(text.strip())
+    return float(found[1] or found[2]) or None if found else None
+
+
+def _share(option: str, text: str) -> float:
+    from controller.core.units import UnitInvalid, parse_share
+
+    try:
+        return parse_share("0%" if text.strip() == "0" else text.strip())
+    except UnitInvalid as invalid:
+        raise typer.BadParameter(f"{invalid}", param_hint=option) from None
+
+
+def _latency(option: str, text: str) -> "Latency":
+    from controller.core.units import UnitInvalid, parse_duration
+    from controller.simulation.users import DEFAULT_P95, Latency
+
+    median_text, _, p95_text = text.strip().partition(":")
+    try:
+        median = parse_duration(median_text).total_seconds() * 1000
+        p95 = parse_duration(p95_text).total_seconds() * 1000 if p95_text else median * DEFAULT_P95
+    except UnitInvalid as invalid:
+        raise typer.BadParameter(f"{invalid}", param_hint=option) from None
+    if not LEAST_MS <= median <= p95 <= MOST_MS:
+        raise typer.BadParameter(
+            f"{text} is not a median and a 95th percentile at or above it, up to an hour", param_hint=option
+        )
+    return Latency(median, p95)

@@ -1,0 +1,359 @@
+"""Guards as tests: what each guard of a policy compares, fed minute by minute.
+
+A guard has parts: the comparison with stable, and a ceiling or several. Each part weighs harm and safety.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Generic, Self, TypeVar
+
+from controller.core.counts import Counts, EvidenceInvalid, Histogram
+from controller.core.evidence import Sample, Tick
+from controller.core.policy import CustomGuard, ErrorGuard, LatencyGuard, Policy
+from controller.core.sequential import MEMORY, Harm, Line, Rate, Safety, log_sum
+from controller.core.sequential_histograms import Slower
+from controller.core.units import duration_text
+
+COMPARISON_SHARE = 0.75
+"""The comparison's part of a guard's evidence where there are ceilings, too; they share the rest."""
+
+RULED_OUT_POINTS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
+"""The increases over stable's share that are put to the test, to say which are ruled out."""
+
+COMPARED_PERCENTILES = (0.5, 0.95, 0.99)
+"""Where safety of latencies is shown: no larger share of the candidate's is beyond stable's percentiles."""
+
+FEWEST_TO_BE_BAD = 5.0
+"""A stable with fewer requests than this, as far as they still count, is not called bad."""
+
+UNSEEN = Rate(0.0, 0.0)
+
+M = TypeVar("M", Counts, Histogram)
+
+
+@dataclass(frozen=True)
+class Part(Generic[M]):
+    """One limit of a guard, and the evidence about it so far.
+
+    `limit` is the limit in words, to follow `worse than` or `within`. A ceiling is absolute: it means
+    something without a stable beside it.
+    """
+
+    limit: str
+    harm: Harm | Slower
+    safety: tuple[Safety, ...]
+    is_ceiling: ClassVar[bool] = False
+
+    @property
+    def log_harm(self) -> float:
+        """Evidence that the limit is broken, in nats."""
+        return self.harm.log_evidence
+
+    @property
+    def log_safety(self) -> float:
+        """Evidence that the limit is kept, in nats."""
+        return min(each.log_evidence for each in self.safety)
+
+    @property
+    def stable_is_bad(self) -> bool:
+        """Whether stable breaks the same limit, so that the candidate cannot be blamed for it."""
+        return False
+
+    def knowing(self, history: Sequence[M]) -> Self:  # noqa: ARG002 -- a ceiling needs no past
+        """Return the part with stable's past known."""
+        return self
+
+    @abstractmethod
+    def after(self, stable: M, candidate: M, *, new_step: bool) -> Self:
+        """Return the part after one more minute."""
+
+
+@dataclass(frozen=True)
+class ShareComparison(Part[Counts]):
+    """The share of the candidate against that of stable; `increases` are for reports alone."""
+
+    harm: Harm
+    increases: tuple[Safety, ...] = tuple(Safety(Line(1, points)) for points in RULED_OUT_POINTS)
+
+    def ruled_out(self, needed: float) -> float | None:
+        """Return the smallest increase over stable's share that so much evidence speaks against."""
+        shown = (each.line.points for each in self.increases if each.log_evidence >= needed)
+        return min(shown, default=None)
+
+    def knowing(self, history: Sequence[Counts]) -> Self:
+        """Return the part with stable's past known."""
+        return replace(self, harm=self.harm.knowing(history))
+
+    def after(self, stable: Counts, candidate: Counts, *, new_step: bool) -> Self:
+        """Return the part after one more minute."""
+        return replace(
+            self,
+            harm=self.harm.after(stable, candidate, new_step=new_step),
+            safety=tuple(each.after(stable, candidate, new_step=new_step) for each in self.safety),
+            increases=tuple(each.after(stable, candidate, new_step=new_step) for each in self.increases),
+        )
+
+
+@dataclass(frozen=True)
+class Ceiling(Part[M]):
+    """A fixed share that the candidate may have, with an eye on stable's own."""
+
+    harm: Harm
+    stable: Rate = UNSEEN
+    is_ceiling: ClassVar[bool] = True
+
+    @property
+    def stable_is_bad(self) -> bool:
+        """Whether stable breaks the same ceiling."""
+        return self.stable.total >= FEWEST_TO_BE_BAD and self.stable.share > self.harm.line.points
+
+    def _after(self, stable: Counts, certain: Counts, possible: Counts, *, new_step: bool) -> Self:
+        """Feed harm with what is bad for certain, and safety with what may be."""
+        return replace(
+            self,
+            harm=self.harm.after(stable, certain, new_step=new_step),
+            safety=tuple(each.after(stable, possible, new_step=new_step) for each in self.safety),
+            stable=Rate(MEMORY * self.stable.bad + stable.bad, MEMORY * self.stable.total + stable.total),
+        )
+
+
+@dataclass(frozen=True)
+class ShareCeiling(Ceiling[Counts]):
+    """The share of the candidate against a fixed one."""
+
+    def after(self, stable: Counts, candidate: Counts, *, new_step: bool) -> Self:
+        """Return the part after one more minute."""
+        return self._after(stable, candidate, candidate, new_step=new_step)
+
+
+@dataclass(frozen=True)
+class LatencyCeiling(Ceiling[Histogram]):
+    """The candidate's percentile against a fixed latency, as the share of requests that lies beyond it."""
+
+    most: float = 0.0
+
+    def after(self, stable: Histogram, candidate: Histogram, *, new_step: bool) -> Self:
+        """Return the part after one more minute."""
+        total = candidate.total
+        return self._after(
+            Counts(stable.from_edge(self.most), stable.total),
+            Counts(candidate.from_edge(self.most), total),
+            Counts(candidate.reaching(self.most), total),
+            new_step=new_step,
+        )
+
+
+@dataclass(frozen=True)
+class LatencyComparison(Part[Histogram]):
+    """The distribution of the candidate against that of stable, divided by the tolerated factor."""
+
+    harm: Slower
+
+    def knowing(self, history: Sequence[Histogram]) -> Self:
+        """Return the part with stable's past known."""
+        return replace(self, harm=self.harm.knowing(history))
+
+    def after(self, stable: Histogram, candidate: Histogram, *, new_step: bool) -> Self:
+        """Return the part after one more minute."""
+        safety = self.safety
+        if self.harm.past:
+            safety = tuple(
+                each.after(
+                    Counts(stable.from_edge(edge), stable.total),
+                    Counts(candidate.reaching(edge * self.harm.factor), candidate.total),
+                    new_step=new_step,
+                )
+                for each, edge in zip(safety, self._edges(), strict=True)
+            )
+        return replace(self, harm=self.harm.after(stable, candidate, new_step=new_step), safety=safety)
+
+    def _edges(self) -> Iterator[float]:
+        """Yield the edges beyond which stable's slowest half, twentieth and hundredth lay in the past."""
+        past, bounds = self.harm.past, self.harm.bounds
+        total, below, bucket = sum(past), 0.0, 0
+        for percentile in COMPARED_PERCENTILES:
+            while bucket < len(bounds) and below + past[bucket] < percentile * total:
+                below += past[bucket]
+                bucket += 1
+            yield bounds[min(bucket, len(bounds) - 1)]
+
+
+@dataclass(frozen=True)
+class GuardTest(Generic[M]):
+    """A guard under test: what it measures, its parts, and what each part's evidence weighs.
+
+    `measure` takes a sample apart; None where the sample says nothing of it.
+    """
+
+    name: str
+    decides: bool
+    measure: Callable[[Sample], M | None]
+    parts: tuple[Part[M], ...]
+    weights: tuple[float, ...]
+
+    def knowing(self, history: Iterable[Sample]) -> Self:
+        """Return the guard with stable's past known."""
+        known = [measured for sample in history if (measured := self.measure(sample)) is not None]
+        return replace(self, parts=tuple(part.knowing(known) for part in self.parts))
+
+    def after(self, tick: Tick, *, alone: bool, new_step: bool) -> Self:
+        """Return the guard after one more minute; `alone`: the candidate has no stable beside it.
+
+        Raises EvidenceInvalid where the two sides, or this minute and those before, cannot be compared.
+        """
+        stable, candidate = self.measure(tick.stable), self.measure(tick.candidate)
+        known = stable if stable is not None else candidate
+        if known is None:
+            return self
+        ours = stable if stable is not None else known.emptied()
+        theirs = candidate if candidate is not None else known.emptied()
+        try:
+            fed = (
+                part if alone and not part.is_ceiling else part.after(ours, theirs, new_step=new_step)
+                for part in self.parts
+            )
+            return replace(self, parts=tuple(fed))
+        except EvidenceInvalid as invalid:
+            raise EvidenceInvalid(f"{self.name}: {invalid}") from None
+
+    def log_harm(self, *, excused: bool = True) -> float:
+        """Return the weighted average of the parts' evidence, in nats.
+
+        `excused`: without the ceilings that stable breaks, too.
+        """
+        weighed = zip(self.parts, self.weights, strict=True)
+        return log_sum(
+            [
+                math.log(weight) + part.log_harm
+                for part, weight in weighed
+                if not (excused and part.stable_is_bad)
+            ]
+        )
+
+    def log_suspicion(self, *, alone: bool) -> float:
+        """Return the same average of the parts that mean something here: `alone`, only of ceilings."""
+        weighed = [
+            (part, weight)
+            for part, weight in zip(self.parts, self.weights, strict=True)
+            if part.is_ceiling or not alone
+        ]
+        logs = [math.log(weight) + part.log_harm for part, weight in weighed]
+        return log_sum(logs) - math.log(sum(weight for _, weight in weighed) or 1)
+
+
+AnyGuardTest = GuardTest[Counts] | GuardTest[Histogram]
+
+
+def guard_tests(policy: Policy) -> tuple[AnyGuardTest, ...]:
+    """Return the guards of a policy, before any minute is seen."""
+    guards = policy.guards
+    names = [
+        *(["errors"] if guards.errors else []),
+        *(["latency"] if guards.latency else []),
+        *guards.custom,
+    ]
+    chosen: list[ErrorGuard | LatencyGuard | CustomGuard] = [
+        guard for guard in (guards.errors, guards.latency, *guards.custom.values()) if guard
+    ]
+    deciding = max(1, sum(not guard.observe for guard in chosen))
+    needed = -math.log(policy.confidence.false_rollback / deciding)
+    return tuple(_guard_test(name, guard, needed) for name, guard in zip(names, chosen, strict=True))
+
+
+def guard_weight(tests: Iterable[AnyGuardTest]) -> float:
+    """Return what each deciding guard's evidence weighs beside the others'."""
+    return 1 / max(1, sum(test.decides for test in tests))
+
+
+def _guard_test(name: str, guard: ErrorGuard | LatencyGuard | CustomGuard, needed: float) -> AnyGuardTest:
+    match guard:
+        case ErrorGuard():
+            return _share_test(name, guard, _errors(guard), needed)
+        case LatencyGuard():
+            most = {name: limit.total_seconds() * 1000 for name, limit in guard.ceilings.items()}
+            words = {name: duration_text(limit) for name, limit in guard.ceilings.items()}
+            return _latency_test(name, guard, _latencies, most, words, needed)
+        case CustomGuard() if guard.is_ratio:
+            return _share_test(name, guard, _custom_share(name), needed)
+        case CustomGuard():
+            words = {name: f"{limit:g}" for name, limit in guard.ceilings.items()}
+            return _latency_test(name, guard, _custom_distribution(name), dict(guard.ceilings), words, needed)
+
+
+def _share_test(
+    name: str,
+    guard: ErrorGuard | CustomGuard,
+    measure: Callable[[Sample], Counts | None],
+    needed: float,
+) -> GuardTest[Counts]:
+    line = Line(guard.tolerance.factor, guard.tolerance.points)
+    weights = _weights(1 if guard.ceiling is not None else 0)
+    parts: list[Part[Counts]] = [
+        ShareComparison(
+            f"the tolerated {_line_text(line)}", Harm(line, needed - math.log(weights[0])), (Safety(line),)
+        )
+    ]
+    if guard.ceiling is not None:
+        most = Line(0, guard.ceiling)
+        limit = f"the ceiling of {guard.ceiling * 100:g} %"
+        parts.append(ShareCeiling(limit, Harm(most, needed - math.log(weights[1])), (Safety(most),)))
+    return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
+
+
+def _latency_test(
+    name: str,
+    guard: LatencyGuard | CustomGuard,
+    measure: Callable[[Sample], Histogram | None],
+    ceilings: dict[str, float],
+    words: dict[str, str],
+    needed: float,
+) -> GuardTest[Histogram]:
+    weights = _weights(len(ceilings))
+    factor = guard.tolerance.factor
+    safety = tuple(Safety(Line(), own_rates=True) for _ in COMPARED_PERCENTILES)
+    parts: list[Part[Histogram]] = [
+        LatencyComparison(f"the tolerated {factor:g}x", Slower(factor, needed - math.log(weights[0])), safety)
+    ]
+    for (percentile, most), weight in zip(ceilings.items(), weights[1:], strict=True):
+        line = Line(0, 1 - float(percentile.removeprefix("p")) / 100)
+        limit = f"the ceiling of {words[percentile]} at {percentile}"
+        harm = Harm(line, needed - math.log(weight))
+        parts.append(LatencyCeiling(limit, harm, (Safety(line),), most=most))
+    return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
+
+
+def _weights(ceilings: int) -> tuple[float, ...]:
+    if not ceilings:
+        return (1.0,)
+    return (COMPARISON_SHARE, *((1 - COMPARISON_SHARE) / ceilings,) * ceilings)
+
+
+def _line_text(line: Line) -> str:
+    points = f" + {line.points * 100:g} points" if line.points else ""
+    return f"{line.factor:g}x{points}"
+
+
+def _errors(guard: ErrorGuard) -> Callable[[Sample], Counts]:
+    return lambda sample: Counts(sample.having(guard.codes), sample.requests)
+
+
+def _latencies(sample: Sample) -> Histogram | None:
+    return sample.latencies
+
+
+def _custom_share(name: str) -> Callable[[Sample], Counts | None]:
+    def measure(sample: Sample) -> Counts | None:
+        found = sample.custom.get(name)
+        return found if isinstance(found, Counts) else None
+
+    return measure
+
+
+def _custom_distribution(name: str) -> Callable[[Sample], Histogram | None]:
+    def measure(sample: Sample) -> Histogram | None:
+        found = sample.custom.get(name)
+        return found if isinstance(found, Histogram) else None
+
+    return measure

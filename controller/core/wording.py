@@ -1,0 +1,86 @@
+"""The words of verdicts: what was compared, how sure it is, and what is missing."""
+
+import math
+from typing import Any
+
+from controller.core.assessment import Assessment
+from controller.core.counts import Counts
+from controller.core.evidence import Measure
+from controller.core.guards import AnyGuardTest, Part, ShareComparison
+from controller.core.needs import Need
+from controller.core.traffic import ALL
+
+SHOWN_PERCENTILES = (0.5, 0.95)
+LARGEST_ODDS = 9
+"""Odds beyond a thousand million to one, in powers of ten, are not told apart: nobody believes them."""
+
+
+def numbers_text(test: AnyGuardTest, assessment: Assessment) -> str:
+    """Return both revisions' numbers in the latest stage, as the guard sees them."""
+    minutes = counted(assessment.minutes, "minute")
+    candidate = f"candidate {_measure_text(test, test.measure(assessment.candidate), 'request')}"
+    if assessment.stage is None or assessment.stage.percent == ALL:
+        return f"{candidate}, over {minutes}"
+    return f"{candidate}, stable {_measure_text(test, test.measure(assessment.stable), '')}, over {minutes}"
+
+
+def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str:
+    total = measure.total if measure else 0
+    if measure is None or not total:
+        return "nothing"
+    number = counted(total, noun) if noun else f"{total:,}"
+    if isinstance(measure, Counts):
+        what = "errors" if test.name == "errors" else "bad"
+        return f"{percent_text(measure.share)} {what} of {number}"
+    unit = " ms" if test.name == "latency" else ""
+    body, tail = (measure.percentile(part) for part in SHOWN_PERCENTILES)
+    return f"p50 {body:.4g}{unit}, p95 {tail:.4g}{unit} of {number}"
+
+
+def percent_text(share: float) -> str:
+    """Return a share as people read it: `2.1 %`, `0.04 %`, `100 %`."""
+    percent = share * 100
+    digits = 1 if percent >= 1 or not percent else 1 - math.floor(math.log10(percent))
+    return f"{percent:.{min(digits, 4)}f} %".replace(".0 %", " %") if percent else "0 %"
+
+
+def breach_text(part: Part[Any]) -> str:
+    """Return what a candidate is that breaks the limit: `worse than the tolerated 1.25x`."""
+    return f"{'above' if part.is_ceiling else 'worse than'} {part.limit}"
+
+
+def odds_text(log_evidence: float) -> str:
+    """Return how rarely chance alone gives such evidence: `1 in 3,400 by chance`."""
+    power = log_evidence / math.log(10)
+    if power > LARGEST_ODDS:
+        return "less than 1 in 1,000,000,000 by chance"
+    odds = math.exp(log_evidence)
+    digits = 10 ** max(0, math.floor(power) - 1)
+    return f"1 in {math.floor(odds / digits) * digits:,} by chance"
+
+
+def need_text(need: Need) -> str:
+    """Return what is missing: `about 380 more requests to the candidate, 6 minutes at the present rate`."""
+    if not need.requests:
+        return "the numbers so far do not tell how many more requests that takes"
+    requests, minutes = counted(_rounded(need.requests), "more request"), counted(need.minutes, "minute")
+    return f"about {requests} to the candidate, {minutes} at the present rate"
+
+
+def ruled_out_text(test: AnyGuardTest, needed: float) -> str:
+    """Return which increase over stable is ruled out with so much evidence, or nothing."""
+    for part in test.parts:
+        if isinstance(part, ShareComparison) and (points := part.ruled_out(needed)) is not None:
+            return f"an increase of more than {points * 100:g} points is ruled out"
+    return ""
+
+
+def _rounded(number: int) -> int:
+    """Return the number to two significant digits, rounded up."""
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // unit) * unit
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 minute`, `2 minutes`, `1,940 requests`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
