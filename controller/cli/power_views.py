@@ -21,10 +21,11 @@ COLUMN = 9
 
 @dataclass(frozen=True)
 class Point:
-    """One kind of candidate to try, and its name in a sweep."""
+    """One kind of candidate to try; in a sweep with a name, and what it is in words."""
 
-    name: str
     users: Users
+    name: str = ""
+    words: str = ""
 
 
 def show(
@@ -94,21 +95,17 @@ def _table(power: Power) -> Table:
 
 
 def _sweep_table(points: Sequence[Point], results: Sequence[Power]) -> Table:
-    table = Table("candidate", "", "rolled back", "after", "promoted", "after", "unsure", "failed requests")
+    table = Table("", "candidate", "rolled back", "promoted", "unsure", "failed")
     for point, power in zip(points, results, strict=True):
-        candidate, stable = point.users.candidate, point.users.stable
-        same_errors = candidate.errors == stable.errors and candidate.latency != stable.latency
-        what = f"p50 {candidate.latency.median:g} ms" if same_errors else percent_text(candidate.errors)
         table.add_row(
             point.name,
-            what,
-            percent_text(power.rolled_back.share),
-            _minutes(power.rolled_back.median),
-            percent_text(power.promoted.share),
-            _minutes(power.promoted.median),
+            point.words,
+            _share_and_time(power.rolled_back),
+            _share_and_time(power.promoted),
             percent_text(power.unsure.share),
             f"{power.failed:,.0f}",
         )
+    table.caption = "minutes are medians, failed requests to the candidate means"
     return table
 
 
@@ -126,6 +123,11 @@ def curve(names: Sequence[str], shares: Sequence[float]) -> str:
     lines.append(f"       └{'─' * COLUMN * len(names)}")
     lines.append("        " + "".join(name.center(COLUMN) for name in names).rstrip())
     return "\n".join(lines)
+
+
+def _share_and_time(times: Times) -> str:
+    after = "" if times.median is None else f" ({times.median:.0f} min)"
+    return percent_text(times.share) + after
 
 
 def _minutes(minutes: float | None) -> str:

@@ -1,8 +1,9 @@
 """A pass as plain data: what status prints with --json, and what the views show."""
 
+import math
 from typing import Any
 
-from controller.core.evidence import Sample, Stage
+from controller.core.evidence import Sample
 from controller.core.judge import Verdict
 from controller.core.rollout import Rollout
 from controller.engine.reconcile import Pass
@@ -14,7 +15,7 @@ def report_of(seen: Pass) -> dict[str, Any]:
     if seen.decision is None or seen.observation is None:
         return {**report, "phase": None}
     rollout, decision = seen.decision.rollout, seen.decision
-    stage = stage_of(seen)
+    weighed = seen.assessment
     return {
         "time": seen.observation.now.isoformat(timespec="seconds"),
         **report,
@@ -23,11 +24,11 @@ def report_of(seen: Pass) -> dict[str, Any]:
         "reason": decision.reason,
         "verdict": verdict_report(decision.verdict) if decision.verdict else None,
         "evidence": {
-            "minutes": len(stage.ticks),
-            "stable": sample_report(stage.stable),
-            "candidate": sample_report(stage.candidate),
+            "minutes": weighed.minutes,
+            "stable": sample_report(weighed.stable),
+            "candidate": sample_report(weighed.candidate),
         }
-        if stage
+        if weighed and weighed.stage
         else None,
     }
 
@@ -50,17 +51,30 @@ def rollout_report(rollout: Rollout) -> dict[str, Any]:
 
 
 def verdict_report(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict with what each guard says."""
+    """Return a verdict with what each guard says; evidence in nats, the natural logarithm of its odds."""
     return {
         "value": verdict.value.value,
         "reason": verdict.reason,
         "requests_missing": verdict.requests_missing,
         "minutes_missing": verdict.minutes_missing,
+        "log_harm": _rounded(verdict.log_harm),
         "guards": [
-            {"guard": f.guard, "value": f.value.value, "reason": f.reason, "decides": f.decides}
-            for f in verdict.findings
+            {
+                "guard": finding.guard,
+                "value": finding.value.value,
+                "reason": finding.reason,
+                "decides": finding.decides,
+                "log_harm": _rounded(finding.log_harm),
+                "log_safety": _rounded(finding.log_safety),
+            }
+            for finding in verdict.findings
         ],
     }
+
+
+def _rounded(nats: float) -> float | None:
+    """Return evidence as JSON can carry it: None where there is none at all."""
+    return round(nats, 3) if math.isfinite(nats) else None
 
 
 def sample_report(sample: Sample) -> dict[str, Any]:
@@ -72,9 +86,3 @@ def sample_report(sample: Sample) -> dict[str, Any]:
         "p50": round(latencies.percentile(0.5), 1) if latencies else None,
         "p95": round(latencies.percentile(0.95), 1) if latencies else None,
     }
-
-
-def stage_of(seen: Pass) -> Stage | None:
-    """Return the stage of evidence that was judged."""
-    assessment = seen.observation.assessment if seen.observation else None
-    return assessment.stage if assessment else None

@@ -10,8 +10,11 @@ import typer
 from controller.cli.options import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from controller.cli.power_views import Point
     from controller.core.policy import Policy
-    from controller.simulation.users import Behaviour, Latency, Users
+    from controller.simulation.users import Latency, Users
 
 ERROR_FACTORS = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 LATENCY_FACTORS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
@@ -62,27 +65,33 @@ def simulate(
 
     wanted, notes = _without_custom(read_policy(policy))
     users = _users(rps, errors, candidate_errors, latency, candidate_latency)
-    points = [Point("", users)]
+    points = [Point(users)]
     if sweep and candidate_latency:
-        slower = users.stable.latency.times
-        points = [
-            Point(f"x{factor:g}", _with_candidate(users, latency=slower(factor)))
-            for factor in LATENCY_FACTORS
-        ]
+        points = list(_slower_and_slower(users))
     elif sweep:
-        if not users.stable.errors:
-            raise typer.BadParameter("a sweep multiplies stable's errors; give some", param_hint="--errors")
-        shares = [min(1.0, factor * users.stable.errors) for factor in ERROR_FACTORS]
-        points = [
-            Point(f"x{factor:g}", _with_candidate(users, errors=share))
-            for factor, share in zip(ERROR_FACTORS, shares, strict=True)
-        ]
+        points = list(_more_and_more_errors(users))
     show(wanted, points, runs, seed, notes=notes, sweep=sweep, as_json=as_json)
 
 
-def _with_candidate(users: "Users", **changes: object) -> "Users":
-    candidate: Behaviour = replace(users.candidate, **changes)  # type: ignore[arg-type]
-    return replace(users, candidate=candidate)
+def _slower_and_slower(users: "Users") -> "Iterator[Point]":
+    from controller.cli.power_views import Point
+
+    for factor in LATENCY_FACTORS:
+        latency = users.stable.latency.times(factor)
+        slower = replace(users, candidate=replace(users.candidate, latency=latency))
+        yield Point(slower, f"x{factor:g}", f"p50 {latency.median:g} ms")
+
+
+def _more_and_more_errors(users: "Users") -> "Iterator[Point]":
+    from controller.cli.power_views import Point
+    from controller.core.wording import percent_text
+
+    if not users.stable.errors:
+        raise typer.BadParameter("a sweep multiplies stable's errors; give some", param_hint="--errors")
+    for factor in ERROR_FACTORS:
+        errors = min(1.0, factor * users.stable.errors)
+        failing = replace(users, candidate=replace(users.candidate, errors=errors))
+        yield Point(failing, f"x{factor:g}", f"{percent_text(errors)} errors")
 
 
 def _without_custom(policy: "Policy") -> tuple["Policy", list[str]]:

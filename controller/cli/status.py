@@ -28,7 +28,7 @@ def status(
     """Show where the rollout of a service stands, and what its evidence says now. Changes nothing."""
     from rich.console import Console
 
-    from controller.cli.report import report_of, stage_of
+    from controller.cli.report import report_of
     from controller.cli.views import line_of, panel_of
     from controller.engine.reconcile import look
 
@@ -42,7 +42,7 @@ def status(
     if seen.decision is None:
         console.print(line_of(seen))
         return
-    console.print(panel_of(seen, stage_of(seen)))
+    console.print(panel_of(seen, seen.assessment))
     rollout = seen.decision.rollout
     console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {rollout.by}")
     if differs:

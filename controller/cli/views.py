@@ -18,8 +18,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.report import report_of, rollout_report, stage_of
-from controller.core.evidence import Sample, Stage
+from controller.cli.report import report_of, rollout_report
+from controller.core.assessment import Assessment
+from controller.core.evidence import Sample
 from controller.core.judge import VerdictValue
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
@@ -113,7 +114,7 @@ class LiveView(View):
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
         self._journal: deque[tuple[datetime, str]] = deque(maxlen=JOURNAL)
         self._last: tuple[Phase, int, str] | None = None
-        self._stage: Stage | None = None
+        self._weighed: Assessment | None = None
         self._end = Text()
         self.panel: RenderableType = Text()
 
@@ -133,10 +134,9 @@ class LiveView(View):
         if state != self._last:
             self._last = state
             self._journal.append((seen.observation.now, f"{_share(seen.rollout)}  {seen.rollout.reason}"))
-        stage = stage_of(seen)
-        if stage or not seen.rollout.phase.is_terminal:
-            self._stage = stage
-        self.panel = panel_of(seen, self._stage, list(self._journal))
+        if seen.assessment or not seen.rollout.phase.is_terminal:
+            self._weighed = seen.assessment
+        self.panel = panel_of(seen, self._weighed, list(self._journal))
         self._live.update(self.panel, refresh=True)
 
     def said(self, text: str) -> None:
@@ -180,15 +180,17 @@ def line_of(seen: Pass) -> str:
     return f"{place}  waiting to be in force{why}"
 
 
-def panel_of(seen: Pass, stage: Stage | None, journal: Sequence[tuple[datetime, str]] = ()) -> RenderableType:
-    """Return the whole picture of a rollout, with the numbers of a stage."""
+def panel_of(
+    seen: Pass, weighed: Assessment | None, journal: Sequence[tuple[datetime, str]] = ()
+) -> RenderableType:
+    """Return the whole picture of a rollout, with the numbers that were weighed."""
     if seen.decision is None or seen.observation is None:
         return Panel(line_of(seen))
     rollout = seen.decision.rollout
     parts: list[RenderableType] = [
         _progress(rollout),
         Text(),
-        _revisions(seen, rollout, stage),
+        _revisions(seen, rollout, weighed),
         Text(),
         _verdict(seen),
     ]
@@ -219,7 +221,7 @@ def _progress(rollout: Rollout) -> Text:
     return text
 
 
-def _revisions(seen: Pass, rollout: Rollout, stage: Stage | None) -> Table:
+def _revisions(seen: Pass, rollout: Rollout, weighed: Assessment | None) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", expand=True)
     table.add_column("", no_wrap=True)
     table.add_column("revision", no_wrap=True, min_width=12)
@@ -228,8 +230,8 @@ def _revisions(seen: Pass, rollout: Rollout, stage: Stage | None) -> Table:
     for heading in ("requests", "errors", "p50", "p95"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = (
-        ("stable", rollout.stable, "blue", stage.stable if stage else Sample()),
-        ("candidate", rollout.candidate, "yellow", stage.candidate if stage else Sample()),
+        ("stable", rollout.stable, "blue", weighed.stable if weighed else Sample()),
+        ("candidate", rollout.candidate, "yellow", weighed.candidate if weighed else Sample()),
     )
     for role, revision, colour, sample in rows:
         share = seen.service.shares_served.get(revision, 0)

@@ -97,7 +97,7 @@ class Histogram:
         if not self.total:
             return math.nan
         rank = share * self.total
-        edges = (0.0, *self.bounds, self.bounds[-1])
+        edges = (min(0.0, self.bounds[0]), *self.bounds, self.bounds[-1])
         for bucket, reached in enumerate(accumulate(self.counts)):
             if reached >= rank and self.counts[bucket]:
                 part = 1 - (reached - rank) / self.counts[bucket]

@@ -94,16 +94,6 @@ class Stage:
     percent: int
     ticks: tuple[Tick, ...] = ()
 
-    @property
-    def stable(self) -> Sample:
-        """All that stable answered in these minutes."""
-        return total(tick.stable for tick in self.ticks)
-
-    @property
-    def candidate(self) -> Sample:
-        """All that the candidate answered in these minutes."""
-        return total(tick.candidate for tick in self.ticks)
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -115,11 +105,6 @@ class Evidence:
     stages: tuple[Stage, ...] = ()
     problem: str = ""
     history: tuple[Sample, ...] = ()
-
-
-def total(samples: Iterable[Sample]) -> Sample:
-    """Add samples up."""
-    return sum(samples, Sample())
 
 
 def final_until(now: datetime, delay: timedelta) -> datetime:
@@ -151,12 +136,9 @@ def arrange_evidence(
     """Cut what was measured into stages: whole minutes inside a window, ended at `until` or before.
 
     A minute that a revision does not report counts as one without requests. What stable reports of the time
-    before the first window is its history. Latencies that are counted in different buckets cannot be compared
-    or added, and are a problem of the whole.
+    before the first window is its history.
     """
     stable, candidate = tuple(stable), tuple(candidate)
-    if len({m.sample.latencies.bounds for m in (*stable, *candidate) if m.sample.latencies}) > 1:
-        return Evidence(problem="latencies are counted in different buckets at different times")
     by_end = [{minute.end: minute.sample for minute in minutes} for minutes in (stable, candidate)]
     nothing = Sample()
     stages = (

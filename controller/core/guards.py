@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 from controller.core.evidence import Sample, Tick
 from controller.core.policy import CustomGuard, ErrorGuard, LatencyGuard, Policy
-from controller.core.sequential import MEMORY, Harm, Line, Rate, Safety, log_sum
+from controller.core.sequential import Harm, Line, Rate, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
 
@@ -25,10 +25,24 @@ RULED_OUT_POINTS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 COMPARED_PERCENTILES = (0.5, 0.95, 0.99)
 """Where safety of latencies is shown: no larger share of the candidate's is beyond stable's percentiles."""
 
+TAIL_SLACK = 0.1
+"""So much of the tail may come on top, or nothing could be shown of a latency that hardly varies."""
+
+RULED_OUT_FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
+RULED_OUT_PERCENTILE = 0.95
+"""The factors on stable's 95th percentile that are put to the test, to say which are ruled out."""
+
 FEWEST_TO_BE_BAD = 5.0
 """A stable with fewer requests than this, as far as they still count, is not called bad."""
 
+USUAL = 0.9
+"""What a minute of stable's is worth one minute later, for whether it is bad as a rule."""
+
+RECENT = 20.0
+"""So many of stable's latest requests, or a minute's, say whether it is bad right now."""
+
 UNSEEN = Rate(0.0, 0.0)
+NO_HARM = Harm(Line(0, 1), math.inf)
 
 M = TypeVar("M", Counts, Histogram)
 
@@ -57,13 +71,22 @@ class Part(Generic[M]):
         return min(each.log_evidence for each in self.safety)
 
     @property
-    def stable_is_bad(self) -> bool:
-        """Whether stable breaks the same limit, so that the candidate cannot be blamed for it."""
-        return False
+    def log_shared_harm(self) -> float:
+        """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
+        return -math.inf
+
+    @property
+    def least_shown(self) -> str:
+        """The limit in words, and where it is shown the least that it is kept."""
+        return self.limit
 
     def knowing(self, history: Sequence[M]) -> Self:  # noqa: ARG002 -- a ceiling needs no past
         """Return the part with stable's past known."""
         return self
+
+    def ruled_out(self, needed: float) -> str:  # noqa: ARG002 -- a ceiling is no increase
+        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
+        return ""
 
     @abstractmethod
     def after(self, stable: M, candidate: M, *, new_step: bool) -> Self:
@@ -77,10 +100,11 @@ class ShareComparison(Part[Counts]):
     harm: Harm
     increases: tuple[Safety, ...] = tuple(Safety(Line(1, points)) for points in RULED_OUT_POINTS)
 
-    def ruled_out(self, needed: float) -> float | None:
-        """Return the smallest increase over stable's share that so much evidence speaks against."""
+    def ruled_out(self, needed: float) -> str:
+        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
         shown = (each.line.points for each in self.increases if each.log_evidence >= needed)
-        return min(shown, default=None)
+        points = min(shown, default=None)
+        return "" if points is None else f"an increase of more than {points_text(points)} is ruled out"
 
     def knowing(self, history: Sequence[Counts]) -> Self:
         """Return the part with stable's past known."""
@@ -98,25 +122,43 @@ class ShareComparison(Part[Counts]):
 
 @dataclass(frozen=True)
 class Ceiling(Part[M]):
-    """A fixed share that the candidate may have, with an eye on stable's own."""
+    """A fixed share that the candidate may have, with an eye on stable's own.
+
+    Minutes in which stable is above the ceiling, too, are no evidence of harm: they go to `shared` alone.
+    `usual` is stable's share as it was for the last ten minutes, `recent` that of its latest requests.
+    """
 
     harm: Harm
-    stable: Rate = UNSEEN
+    shared: Harm = NO_HARM
+    usual: Rate = UNSEEN
+    recent: Rate = UNSEEN
     is_ceiling: ClassVar[bool] = True
 
     @property
-    def stable_is_bad(self) -> bool:
-        """Whether stable breaks the same ceiling."""
-        return self.stable.total >= FEWEST_TO_BE_BAD and self.stable.share > self.harm.line.points
+    def log_shared_harm(self) -> float:
+        """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
+        return self.shared.log_evidence if self._is_broken_by(self.recent) else -math.inf
+
+    def _is_broken_by(self, rate: Rate) -> bool:
+        return rate.total >= FEWEST_TO_BE_BAD and rate.share > self.harm.line.points
+
+    def without_stable(self) -> Self:
+        """Return the part where nobody but the candidate serves, and nothing is known of stable any more."""
+        return replace(self, usual=UNSEEN, recent=UNSEEN)
 
     def _after(self, stable: Counts, certain: Counts, possible: Counts, *, new_step: bool) -> Self:
         """Feed harm with what is bad for certain, and safety with what may be."""
-        return replace(
+        kept = max(0.0, RECENT - stable.total) / max(self.recent.total, RECENT)
+        seen = replace(
             self,
-            harm=self.harm.after(stable, certain, new_step=new_step),
+            shared=self.shared.after(stable, certain, new_step=new_step),
             safety=tuple(each.after(stable, possible, new_step=new_step) for each in self.safety),
-            stable=Rate(MEMORY * self.stable.bad + stable.bad, MEMORY * self.stable.total + stable.total),
+            usual=Rate(USUAL * self.usual.bad + stable.bad, USUAL * self.usual.total + stable.total),
+            recent=Rate(kept * self.recent.bad + stable.bad, kept * self.recent.total + stable.total),
         )
+        if self._is_broken_by(seen.usual) or self._is_broken_by(seen.recent):
+            return seen
+        return replace(seen, harm=self.harm.after(stable, certain, new_step=new_step))
 
 
 @dataclass(frozen=True)
@@ -147,9 +189,27 @@ class LatencyCeiling(Ceiling[Histogram]):
 
 @dataclass(frozen=True)
 class LatencyComparison(Part[Histogram]):
-    """The distribution of the candidate against that of stable, divided by the tolerated factor."""
+    """The distribution of the candidate against that of stable, divided by the tolerated factor.
+
+    `increases` are for reports alone, one for each of the factors that may be ruled out.
+    """
 
     harm: Slower
+    increases: tuple[Safety, ...] = ()
+
+    def ruled_out(self, needed: float) -> str:
+        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
+        pairs = zip(RULED_OUT_FACTORS, self.increases, strict=True)
+        factor = min((factor for factor, each in pairs if each.log_evidence >= needed), default=None)
+        return (
+            "" if factor is None else f"more than {factor:g}x at p{RULED_OUT_PERCENTILE * 100:g} is ruled out"
+        )
+
+    @property
+    def least_shown(self) -> str:
+        """The limit in words, and where it is shown the least that it is kept."""
+        logs = [each.log_evidence for each in self.safety]
+        return f"{self.limit} at p{COMPARED_PERCENTILES[logs.index(min(logs))] * 100:g}"
 
     def knowing(self, history: Sequence[Histogram]) -> Self:
         """Return the part with stable's past known."""
@@ -157,17 +217,24 @@ class LatencyComparison(Part[Histogram]):
 
     def after(self, stable: Histogram, candidate: Histogram, *, new_step: bool) -> Self:
         """Return the part after one more minute."""
-        safety = self.safety
-        if self.harm.past:
-            safety = tuple(
-                each.after(
-                    Counts(stable.from_edge(edge), stable.total),
-                    Counts(candidate.reaching(edge * self.harm.factor), candidate.total),
-                    new_step=new_step,
-                )
-                for each, edge in zip(safety, self._edges(), strict=True)
-            )
-        return replace(self, harm=self.harm.after(stable, candidate, new_step=new_step), safety=safety)
+        if not self.harm.past:  # there is nothing yet to take thresholds from
+            return replace(self, harm=self.harm.after(stable, candidate, new_step=new_step))
+
+        def beyond(test: Safety, edge: float, factor: float) -> Safety:
+            ours = Counts(stable.from_edge(edge), stable.total)
+            theirs = Counts(candidate.reaching(edge * factor), candidate.total)
+            return test.after(ours, theirs, new_step=new_step)
+
+        edges = dict(zip(COMPARED_PERCENTILES, self._edges(), strict=True))
+        tail = edges[RULED_OUT_PERCENTILE]
+        tests = zip(self.safety, edges.values(), strict=True)
+        factors = zip(self.increases, RULED_OUT_FACTORS, strict=True)
+        return replace(
+            self,
+            harm=self.harm.after(stable, candidate, new_step=new_step),
+            safety=tuple(beyond(test, edge, self.harm.factor) for test, edge in tests),
+            increases=tuple(beyond(test, tail, factor) for test, factor in factors),
+        )
 
     def _edges(self) -> Iterator[float]:
         """Yield the edges beyond which stable's slowest half, twentieth and hundredth lay in the past."""
@@ -210,27 +277,18 @@ class GuardTest(Generic[M]):
         ours = stable if stable is not None else known.emptied()
         theirs = candidate if candidate is not None else known.emptied()
         try:
-            fed = (
-                part if alone and not part.is_ceiling else part.after(ours, theirs, new_step=new_step)
-                for part in self.parts
-            )
-            return replace(self, parts=tuple(fed))
+            if alone:
+                parts = tuple(_alone(part, known.emptied(), theirs, new_step=new_step) for part in self.parts)
+            else:
+                parts = tuple(part.after(ours, theirs, new_step=new_step) for part in self.parts)
+            return replace(self, parts=parts)
         except EvidenceInvalid as invalid:
             raise EvidenceInvalid(f"{self.name}: {invalid}") from None
 
-    def log_harm(self, *, excused: bool = True) -> float:
-        """Return the weighted average of the parts' evidence, in nats.
-
-        `excused`: without the ceilings that stable breaks, too.
-        """
+    def log_harm(self) -> float:
+        """Return the weighted average of the parts' evidence, in nats."""
         weighed = zip(self.parts, self.weights, strict=True)
-        return log_sum(
-            [
-                math.log(weight) + part.log_harm
-                for part, weight in weighed
-                if not (excused and part.stable_is_bad)
-            ]
-        )
+        return log_sum([math.log(weight) + part.log_harm for part, weight in weighed])
 
     def log_suspicion(self, *, alone: bool) -> float:
         """Return the same average of the parts that mean something here: `alone`, only of ceilings."""
@@ -241,6 +299,13 @@ class GuardTest(Generic[M]):
         ]
         logs = [math.log(weight) + part.log_harm for part, weight in weighed]
         return log_sum(logs) - math.log(sum(weight for _, weight in weighed) or 1)
+
+
+def _alone(part: Part[M], nothing: M, candidate: M, *, new_step: bool) -> Part[M]:
+    """Return a part after a minute in which the candidate served everybody: only ceilings mean something."""
+    if not isinstance(part, Ceiling):
+        return part
+    return part.without_stable().after(nothing, candidate, new_step=new_step)
 
 
 AnyGuardTest = GuardTest[Counts] | GuardTest[Histogram]
@@ -298,7 +363,8 @@ def _share_test(
     if guard.ceiling is not None:
         most = Line(0, guard.ceiling)
         limit = f"the ceiling of {guard.ceiling * 100:g} %"
-        parts.append(ShareCeiling(limit, Harm(most, needed - math.log(weights[1])), (Safety(most),)))
+        harm = Harm(most, needed - math.log(weights[1]))
+        parts.append(ShareCeiling(limit, harm, (Safety(most),), harm))
     return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
 
 
@@ -312,16 +378,20 @@ def _latency_test(
 ) -> GuardTest[Histogram]:
     weights = _weights(len(ceilings))
     factor = guard.tolerance.factor
-    safety = tuple(Safety(Line(), own_rates=True) for _ in COMPARED_PERCENTILES)
-    parts: list[Part[Histogram]] = [
-        LatencyComparison(f"the tolerated {factor:g}x", Slower(factor, needed - math.log(weights[0])), safety)
-    ]
+    safety = tuple(_no_larger_tail(percentile) for percentile in COMPARED_PERCENTILES)
+    increases = (_no_larger_tail(RULED_OUT_PERCENTILE),) * len(RULED_OUT_FACTORS)
+    harm = Slower(factor, needed - math.log(weights[0]))
+    parts: list[Part[Histogram]] = [LatencyComparison(f"the tolerated {factor:g}x", harm, safety, increases)]
     for (percentile, most), weight in zip(ceilings.items(), weights[1:], strict=True):
         line = Line(0, 1 - float(percentile.removeprefix("p")) / 100)
         limit = f"the ceiling of {words[percentile]} at {percentile}"
-        harm = Harm(line, needed - math.log(weight))
-        parts.append(LatencyCeiling(limit, harm, (Safety(line),), most=most))
+        ceiling = Harm(line, needed - math.log(weight))
+        parts.append(LatencyCeiling(limit, ceiling, (Safety(line),), ceiling, most=most))
     return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
+
+
+def _no_larger_tail(percentile: float) -> Safety:
+    return Safety(Line(1, TAIL_SLACK * (1 - percentile)), own_rates=True)
 
 
 def _weights(ceilings: int) -> tuple[float, ...]:
@@ -331,8 +401,14 @@ def _weights(ceilings: int) -> tuple[float, ...]:
 
 
 def _line_text(line: Line) -> str:
-    points = f" + {line.points * 100:g} points" if line.points else ""
+    points = f" + {points_text(line.points)}" if line.points else ""
     return f"{line.factor:g}x{points}"
+
+
+def points_text(points: float) -> str:
+    """Return a share of requests as a difference: `0.2 points`, `1 point`."""
+    number = f"{points * 100:g}"
+    return f"{number} point{'' if number == '1' else 's'}"
 
 
 def _errors(guard: ErrorGuard) -> Callable[[Sample], Counts]:

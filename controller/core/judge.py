@@ -20,6 +20,7 @@ from typing import Any
 
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
+from controller.core.evidence import Measure
 from controller.core.guards import AnyGuardTest, Part
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
 from controller.core.policy import AdvanceOn, Hold, Policy
@@ -78,18 +79,12 @@ class _Account:
     """The evidence of all deciding guards together, beside what the policy needs; in nats."""
 
     log_harm: float
-    with_shared: float
-    """The same with the ceilings that stable breaks, too."""
     needed: float
     needed_safety: float
 
     @property
     def shows_harm(self) -> bool:
         return self.log_harm >= self.needed
-
-    @property
-    def shows_shared_harm(self) -> bool:
-        return not self.shows_harm and self.with_shared >= self.needed
 
 
 def judge(policy: Policy, hold: Hold, assessment: Assessment) -> Verdict:
@@ -103,17 +98,15 @@ def judge(policy: Policy, hold: Hold, assessment: Assessment) -> Verdict:
             VerdictValue.UNSURE, reason, requests_missing=hold.requests, minutes_missing=_minutes(hold)
         )
     account = _account(policy, assessment)
-    findings = tuple(_finding(policy, assessment, account, test) for test in assessment.guards)
+    findings = tuple(_finding(_Case(policy, assessment, account, test)) for test in assessment.guards)
     verdict = replace(_combine(findings, alone=_is_alone(assessment)), log_harm=account.log_harm)
     return _with_hold(verdict, hold, assessment, proven=_is_proven(assessment, account))
 
 
 def _account(policy: Policy, assessment: Assessment) -> _Account:
     deciding = [test for test in assessment.guards if test.decides]
-    split = math.log(max(1, len(deciding)))
     return _Account(
-        log_harm=log_sum([test.log_harm() for test in deciding]) - split,
-        with_shared=log_sum([test.log_harm(excused=False) for test in deciding]) - split,
+        log_harm=log_sum([test.log_harm() for test in deciding]) - math.log(max(1, len(deciding))),
         needed=-math.log(policy.confidence.false_rollback),
         needed_safety=-math.log1p(-policy.confidence.promotion),
     )
@@ -136,42 +129,116 @@ def _parts(test: AnyGuardTest, *, alone: bool) -> Sequence[Part[Any]]:
     return [part for part in test.parts if part.is_ceiling or not alone]
 
 
-def _finding(policy: Policy, assessment: Assessment, account: _Account, test: AnyGuardTest) -> Finding:
-    """Say what one guard says; the rules of this module's head, in their order."""
-    alone, log_harm = _is_alone(assessment), test.log_harm()
-    parts, numbers = _parts(test, alone=alone), numbers_text(test, assessment)
+@dataclass(frozen=True)
+class _Case:
+    """One guard before the judge, with all that is asked about it."""
 
-    def found(value: VerdictValue, words: str, need: Need = NO_NEED, *, bad: bool = False) -> Finding:
-        safety = min((part.log_safety for part in parts), default=0.0)
-        reason = f"{numbers}: {words}"
-        return Finding(test.name, value, reason, bad, test.decides, log_harm, safety, need)
+    policy: Policy
+    assessment: Assessment
+    account: _Account
+    test: AnyGuardTest
 
-    if log_harm >= account.needed and (account.shows_harm or not test.decides):
-        worst = max((part for part in test.parts if not part.stable_is_bad), key=lambda part: part.log_harm)
-        odds = odds_text(account.log_harm if test.decides else log_harm)
-        return found(VerdictValue.FAIL, f"{breach_text(worst)}, beyond doubt ({odds})")
-    if not parts:
-        return replace(found(VerdictValue.UNMEASURED, "nothing to compare with"), decides=False)
-    shared = max(parts, key=lambda part: part.log_harm if part.stable_is_bad else -math.inf)
-    if account.shows_shared_harm and shared.stable_is_bad and shared.log_harm >= SUSPICION:
-        return found(VerdictValue.UNSURE, f"both are {breach_text(shared)}", bad=True)
-    stable, candidate = test.measure(assessment.stable), test.measure(assessment.candidate)
-    if candidate is None or not candidate.total:
-        return found(VerdictValue.UNMEASURED, "nothing was measured of the candidate")
-    beside = stable if stable is not None else Counts()
-    if test.log_suspicion(alone=alone) >= SUSPICION:
-        worst = max(parts, key=lambda part: part.log_harm)
-        need = need_for_harm(worst, beside, candidate, assessment.minutes)
-        words = f"looks {breach_text(worst)}, not sure yet: {need_text(need)}"
-        return found(VerdictValue.UNSURE, words, need)
-    if policy.advance_on is AdvanceOn.PROVEN:
-        least = min(parts, key=lambda part: part.log_safety)
-        if least.log_safety < account.needed_safety:
-            need = need_for_safety(least, account.needed_safety, beside, candidate, assessment.minutes)
-            words = f"not shown yet to stay within {least.limit}: {need_text(need)}"
-            return found(VerdictValue.UNSURE, words, need)
-    bound = ruled_out_text(test, account.needed_safety)
-    return found(VerdictValue.PASS, f"within limits; {bound}" if bound else "within limits")
+    @property
+    def alone(self) -> bool:
+        return _is_alone(self.assessment)
+
+    @property
+    def parts(self) -> Sequence[Part[Any]]:
+        return _parts(self.test, alone=self.alone)
+
+    @property
+    def stable(self) -> Measure:
+        measured = self.test.measure(self.assessment.stable)
+        return measured if measured is not None else Counts()
+
+    @property
+    def candidate(self) -> Measure:
+        measured = self.test.measure(self.assessment.candidate)
+        return measured if measured is not None else Counts()
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the judge says of a guard, without its numbers."""
+
+    value: VerdictValue
+    words: str
+    need: Need = NO_NEED
+    stable_is_bad: bool = False
+
+
+def _finding(case: _Case) -> Finding:
+    """Say what one guard says: the rules of this module's head, in their order."""
+    said = (
+        _of_harm(case)
+        or _of_shared_harm(case)
+        or _of_nothing_measured(case)
+        or _of_suspicion(case)
+        or _of_missing_proof(case)
+        or _Said(VerdictValue.PASS, _joined("within limits", _ruled_out(case)))
+    )
+    return Finding(
+        guard=case.test.name,
+        value=said.value,
+        reason=f"{numbers_text(case.test, case.assessment)}: {said.words}",
+        stable_is_bad=said.stable_is_bad,
+        decides=case.test.decides and bool(case.parts or said.value is VerdictValue.FAIL),
+        log_harm=case.test.log_harm(),
+        log_safety=min((part.log_safety for part in case.parts), default=0.0),
+        need=said.need,
+    )
+
+
+def _of_harm(case: _Case) -> _Said | None:
+    log_harm, account, decides = case.test.log_harm(), case.account, case.test.decides
+    if log_harm < account.needed or (decides and not account.shows_harm):
+        return None
+    parts: Sequence[Part[Any]] = case.test.parts
+    worst = max(parts, key=lambda part: part.log_harm)
+    odds = odds_text(account.log_harm if decides else log_harm)
+    return _Said(VerdictValue.FAIL, f"{breach_text(worst)}, beyond doubt ({odds})")
+
+
+def _of_shared_harm(case: _Case) -> _Said | None:
+    shared = [part for part in case.parts if part.log_shared_harm >= part.harm.needed]
+    if not shared:
+        return None
+    worst = max(shared, key=lambda part: part.log_shared_harm)
+    return _Said(VerdictValue.UNSURE, f"both are {breach_text(worst)}", stable_is_bad=True)
+
+
+def _of_nothing_measured(case: _Case) -> _Said | None:
+    if not case.parts:
+        return _Said(VerdictValue.UNMEASURED, "nothing to compare with")
+    if not case.candidate.total:
+        return _Said(VerdictValue.UNMEASURED, "nothing was measured of the candidate")
+    return None
+
+
+def _of_suspicion(case: _Case) -> _Said | None:
+    if case.test.log_suspicion(alone=case.alone) < SUSPICION:
+        return None
+    worst = max(case.parts, key=lambda part: part.log_harm)
+    need = need_for_harm(worst, case.stable, case.candidate, case.assessment.minutes)
+    return _Said(VerdictValue.UNSURE, f"looks {breach_text(worst)}, not sure yet: {need_text(need)}", need)
+
+
+def _of_missing_proof(case: _Case) -> _Said | None:
+    least = min(case.parts, key=lambda part: part.log_safety)
+    needed = case.account.needed_safety
+    if case.policy.advance_on is not AdvanceOn.PROVEN or least.log_safety >= needed:
+        return None
+    need = need_for_safety(least, needed, case.stable, case.candidate, case.assessment.minutes)
+    words = f"not shown yet to stay within {least.least_shown}: {need_text(need)}"
+    return _Said(VerdictValue.UNSURE, _joined(words, _ruled_out(case)), need)
+
+
+def _ruled_out(case: _Case) -> str:
+    return "" if case.alone else ruled_out_text(case.test, case.account.needed_safety)
+
+
+def _joined(*words: str) -> str:
+    return "; ".join(filter(None, words))
 
 
 def _combine(findings: tuple[Finding, ...], *, alone: bool) -> Verdict:

@@ -23,12 +23,12 @@ from dataclasses import dataclass, replace
 from controller.core.counts import Counts
 
 # The mixture: how many times worse than the limit, in odds, the candidate may be; and what is not bet at all.
-ODDS = (1.25, 1.7, 2.5, 5.0, 15.0, 100.0)
+ODDS = (1.25, 1.7, 2.5, 5.0, 15.0, 100.0, 1000.0)
 CASH = 0.1
-PRIOR = tuple((1 - CASH) * weight / 7.8 for weight in (1.0, 1.5, 2.0, 1.5, 1.0, 0.8))
+PRIOR = tuple((1 - CASH) * weight / 8.1 for weight in (1.0, 1.5, 2.0, 1.5, 1.0, 0.6, 0.5))
 # The fast path looks for jumps of so many points beyond the limit, and is believed at once.
 FAST_POINTS = 0.25
-FAST_ODDS = (2.0, 8.0, 60.0)
+FAST_ODDS = (3.0, 20.0, 300.0)
 FAST_PRIOR = ((1 - CASH) / 3,) * 3
 FAST_SHARE = 0.05
 
@@ -281,8 +281,8 @@ class Harm:
 class Safety:
     """Evidence that the candidate is not beyond a line: N of the design, for promotion.
 
-    It bets on equal shares or, `own_rates`, on each side's own, which is for shares above a
-    threshold that are equal by its making.
+    It bets on equal shares or, `own_rates`, on each side's own: for shares beyond thresholds of their own,
+    which differ where both sides are alike.
     """
 
     line: Line

@@ -6,11 +6,13 @@ from typing import Any
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
 from controller.core.evidence import Measure
-from controller.core.guards import AnyGuardTest, Part, ShareComparison
+from controller.core.guards import AnyGuardTest, Part
 from controller.core.needs import Need
 from controller.core.traffic import ALL
 
 SHOWN_PERCENTILES = (0.5, 0.95)
+EXACT = 100.0
+"""Values from here on are written without digits after the point."""
 LARGEST_ODDS = 9
 """Odds beyond a thousand million to one, in powers of ten, are not told apart: nobody believes them."""
 
@@ -30,18 +32,21 @@ def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str
         return "nothing"
     number = counted(total, noun) if noun else f"{total:,}"
     if isinstance(measure, Counts):
-        what = "errors" if test.name == "errors" else "bad"
-        return f"{percent_text(measure.share)} {what} of {number}"
+        what = ("errors " if test.name == "errors" else "bad ") if noun else ""
+        return f"{percent_text(measure.share)} {what}of {number}"
     unit = " ms" if test.name == "latency" else ""
     body, tail = (measure.percentile(part) for part in SHOWN_PERCENTILES)
-    return f"p50 {body:.4g}{unit}, p95 {tail:.4g}{unit} of {number}"
+    return f"p50 {_value_text(body)}{unit}, p95 {_value_text(tail)}{unit} of {number}"
+
+
+def _value_text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= EXACT else f"{value:.3g}"
 
 
 def percent_text(share: float) -> str:
     """Return a share as people read it: `2.1 %`, `0.04 %`, `100 %`."""
     percent = share * 100
-    digits = 1 if percent >= 1 or not percent else 1 - math.floor(math.log10(percent))
-    return f"{percent:.{min(digits, 4)}f} %".replace(".0 %", " %") if percent else "0 %"
+    return f"{percent:.2g} %" if percent < 1 else f"{round(percent, 1):g} %"
 
 
 def breach_text(part: Part[Any]) -> str:
@@ -69,10 +74,7 @@ def need_text(need: Need) -> str:
 
 def ruled_out_text(test: AnyGuardTest, needed: float) -> str:
     """Return which increase over stable is ruled out with so much evidence, or nothing."""
-    for part in test.parts:
-        if isinstance(part, ShareComparison) and (points := part.ruled_out(needed)) is not None:
-            return f"an increase of more than {points * 100:g} points is ruled out"
-    return ""
+    return next(filter(None, (part.ruled_out(needed) for part in test.parts)), "")
 
 
 def _rounded(number: int) -> int:

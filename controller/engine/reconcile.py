@@ -63,6 +63,11 @@ class Pass:
         """The rollout as it stands after the pass."""
         return self.decision.rollout if self.decision else None
 
+    @property
+    def assessment(self) -> Assessment | None:
+        """The evidence that was weighed, if any was."""
+        return self.observation.assessment if self.observation else None
+
 
 HISTORY = timedelta(minutes=30)
 """How much of stable's past is read, for better bets on the first minutes."""

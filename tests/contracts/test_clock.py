@@ -1,14 +1,11 @@
-"""The emulator's clock and its random draws."""
+"""The emulator's clock."""
 
-import statistics
 from datetime import datetime, timedelta
-from random import Random  # noqa: TID251 - the draws take it as an argument
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2, struct_pb2
 
-from controller.draws import binomial, multinomial, poisson
 from controller.emulator.clock import Clock
 
 from .conftest import SECONDS, Google
@@ -58,25 +55,3 @@ def test_an_unknown_method_is_unimplemented(google: Google) -> None:
     ask = google.channel.unary_unary("/canary.emulator.v1.Clock/Stop")
     with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
         ask(b"", timeout=SECONDS)
-
-
-@pytest.mark.parametrize("mean", [0.0, 0.5, 20.0, 3000.0])
-def test_poisson_draws_have_the_right_mean_and_variance(mean: float) -> None:
-    rng = Random(1)
-    drawn = [poisson(rng, mean) for _ in range(4000)]
-    assert statistics.fmean(drawn) == pytest.approx(mean, rel=0.05, abs=0.05)
-    assert statistics.variance(drawn) == pytest.approx(mean, rel=0.12, abs=0.05)
-
-
-@pytest.mark.parametrize(("trials", "share"), [(10, 0.3), (500, 0.01), (5000, 0.5), (7, 1.0), (7, 0.0)])
-def test_binomial_draws_have_the_right_mean_and_variance(trials: int, share: float) -> None:
-    rng = Random(1)
-    drawn = [binomial(rng, trials, share) for _ in range(4000)]
-    assert statistics.fmean(drawn) == pytest.approx(trials * share, rel=0.05)
-    assert statistics.variance(drawn) == pytest.approx(trials * share * (1 - share), rel=0.12, abs=1e-9)
-
-
-def test_a_multinomial_draw_adds_up() -> None:
-    drawn = multinomial(Random(1), 10_000, [0.5, 0.2, 0.2, 0.1])
-    assert sum(drawn) == 10_000
-    assert drawn[0] == pytest.approx(5000, abs=250)

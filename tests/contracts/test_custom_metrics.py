@@ -13,7 +13,7 @@ from google.api import distribution_pb2
 from google.cloud import monitoring_v3
 
 from controller.core.counts import Counts, Histogram
-from controller.core.evidence import Minute, Sample, total
+from controller.core.evidence import Minute, Sample
 from controller.core.policy import CustomGuard
 from controller.gateways.monitoring import MonitoringGateway
 from controller.ports import NotFoundError, PermanentError
@@ -49,7 +49,9 @@ def read_of_a_quiet_service(google: Google, guard: CustomGuard) -> Mapping[str, 
 
 
 def sums(minutes: Mapping[str, Sequence[Minute]]) -> dict[str, Sample]:
-    return {revision: total(minute.sample for minute in found) for revision, found in minutes.items()}
+    return {
+        revision: sum((minute.sample for minute in found), Sample()) for revision, found in minutes.items()
+    }
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from controller.core.evidence import (
     arrange_evidence,
     final_until,
     full_minutes,
-    total,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -113,7 +112,7 @@ def test_about_the_share_of_requests_lies_below_the_percentile(counts: list[int]
 
 
 def test_samples_add_up() -> None:
-    added = total([a_sample(10, 1), a_sample(20, 2), Sample()])
+    added = a_sample(10, 1) + a_sample(20, 2) + Sample()
     assert (added.requests, added.having(["5xx"])) == (30, 3)
     assert added.latencies is not None
     assert added.latencies.total == 30

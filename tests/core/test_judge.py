@@ -1,3 +1,6 @@
+import math
+import re
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from random import Random  # noqa: TID251 -- seeded
@@ -8,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.assessment import assess
-from controller.core.counts import Histogram
+from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.judge import Finding, Verdict, VerdictValue, _combine, judge
 from controller.core.policy import Hold, Policy
+from controller.core.wording import odds_text, percent_text
+from controller.draws import binomial
 
 GOOD = a_sample(100)
 HOLD = Hold(at_least=timedelta(minutes=5), at_most=timedelta(minutes=30), requests=50)
@@ -31,15 +36,17 @@ def test_a_candidate_like_stable_passes() -> None:
 def test_many_more_errors_fail_and_the_reason_names_guard_numbers_and_limit() -> None:
     verdict = verdict_of(a_sample(1000, 5), a_sample(100, 8))
     assert verdict.value is VerdictValue.FAIL
-    numbers = "errors: candidate 8.0 % of 1,000 requests, stable 0.5 % of 10,000 requests, over 10 minutes"
-    assert numbers in verdict.reason
-    assert "worse than the tolerated 1.25x stable + 0.2 points" in verdict.reason
+    numbers = "candidate 8 % errors of 1,000 requests, stable 0.5 % of 10,000, over 10 minutes"
+    assert f"errors: {numbers}: " in verdict.reason
+    assert "worse than the tolerated 1.25x + 0.2 points, beyond doubt (" in verdict.reason
+    assert verdict.reason.endswith(" by chance)")
 
 
 def test_a_slower_body_fails() -> None:
     verdict = verdict_of(a_sample(latency=50), a_sample(latency=80))
     assert verdict.value is VerdictValue.FAIL
-    assert verdict.reason.startswith("latency: candidate p50 80 ms") or "latency" in verdict.reason
+    assert "latency: candidate p50 77.7 ms, p95 81 ms of 1,000 requests, stable p50 48.2 ms" in verdict.reason
+    assert "worse than the tolerated 1.21x, beyond doubt" in verdict.reason
 
 
 def test_a_slower_tail_fails() -> None:
@@ -97,8 +104,10 @@ def test_harm_needs_no_minimum_time() -> None:
     assert verdict_of(GOOD, a_sample(100, 100), minutes=1).value is VerdictValue.FAIL
 
 
-def test_nobody_is_blamed_on_a_handful_of_requests() -> None:
-    assert verdict_of(GOOD, a_sample(10, 10), minutes=1).value is VerdictValue.UNSURE
+def test_a_few_failures_prove_nothing_and_ten_of_ten_do() -> None:
+    assert verdict_of(GOOD, a_sample(10, 1), minutes=1).value is VerdictValue.UNSURE
+    assert verdict_of(GOOD, a_sample(3, 3), minutes=1).value is VerdictValue.UNSURE
+    assert verdict_of(GOOD, a_sample(10, 10), minutes=1).value is VerdictValue.FAIL
 
 
 def test_a_sign_of_harm_without_proof_holds_the_step() -> None:
@@ -114,6 +123,22 @@ def test_a_ceiling_broken_by_both_is_nobodys_fault() -> None:
     assert verdict.value is VerdictValue.UNSURE
     assert verdict.stable_is_bad
     assert "both are above the ceiling of 5 %" in verdict.reason
+
+
+@pytest.mark.parametrize("requests", [400, 5])
+def test_an_incident_that_both_share_is_never_held_against_the_candidate(requests: int) -> None:
+    """Ten good minutes, ten in which both fail often, then good ones: asked while it lasts, passed after."""
+    good, bad = a_sample(requests, latency=None), a_sample(requests, requests * 2 // 5, latency=None)
+    policy = a_policy(guards={"latency": "off"})
+    evidence = staged((50, good, good, 10), (50, bad, bad, 10), (50, good, good, 30))
+    ticks = tuple(tick for stage in evidence.stages for tick in stage.ticks)
+    verdicts = [
+        judge(policy, HOLD, assess(policy, Evidence((Stage(50, ticks[:minutes]),))))
+        for minutes in range(1, len(ticks) + 1)
+    ]
+    assert all(verdict.value is not VerdictValue.FAIL for verdict in verdicts)
+    assert verdicts[19].stable_is_bad
+    assert verdicts[-1].value is VerdictValue.PASS
 
 
 def test_a_candidate_far_worse_than_a_bad_stable_still_fails() -> None:
@@ -203,25 +228,194 @@ def test_more_errors_never_make_it_better(requests: int, failed: int, more: int,
     assert order.index(other) <= order.index(one)
 
 
-def test_looking_every_minute_for_an_hour_rolls_back_hardly_any_healthy_release() -> None:
-    """300 healthy releases at 1 % errors, looked at 60 times each: no more than the 1 % promised."""
-    random = Random(20260302)
+@pytest.mark.parametrize("seed", range(4))
+def test_looking_every_minute_for_an_hour_rolls_back_hardly_any_healthy_release(seed: int) -> None:
+    """400 healthy releases at 1 % errors, looked at 60 times each: no more than the 1 % promised."""
+    random = Random(seed)
     policy = a_policy(guards={"latency": "off", "errors": {"tolerance": {"factor": 1, "points": 0}}})
-    rolled_back = sum(_is_rolled_back(random, policy) for _ in range(300))
-    assert rolled_back <= 3 + 3 * 3**0.5
+    rolled_back = sum(_is_rolled_back(random, policy) for _ in range(100))
+    assert rolled_back <= 1 + 3
 
 
 def _is_rolled_back(random: Random, policy: Policy) -> bool:
     ticks: list[Tick] = []
+    assessment = None
     for minute in range(60):
         end = NOW + timedelta(minutes=minute)
         ticks.append(Tick(end, _drawn(random, 100), _drawn(random, 25)))
-        verdict = judge(policy, HOLD, assess(policy, Evidence((Stage(20, tuple(ticks)),))))
-        if verdict.value is VerdictValue.FAIL:
+        assessment = assess(policy, Evidence((Stage(20, tuple(ticks)),)), assessment)
+        if judge(policy, HOLD, assessment).value is VerdictValue.FAIL:
             return True
     return False
 
 
 def _drawn(random: Random, requests: int) -> Sample:
-    failed = sum(random.random() < 0.01 for _ in range(requests))
+    failed = binomial(random, requests, 0.01)
     return Sample({"200": requests - failed, "500": failed})
+
+
+# --- what is said ---
+
+
+def test_an_unsure_verdict_says_what_is_missing() -> None:
+    verdict = verdict_of(a_sample(400, 4), a_sample(100, 4), minutes=6)
+    assert verdict.value is VerdictValue.UNSURE
+    assert re.search(
+        r"looks worse than the tolerated 1\.25x \+ 0\.2 points, not sure yet: about [\d,]+ more requests?"
+        r" to the candidate, \d+ minutes? at the present rate",
+        verdict.reason,
+    )
+    assert verdict.requests_missing > 0
+    assert verdict.minutes_missing > 0
+
+
+def test_about_as_many_requests_as_were_said_to_be_missing_decide() -> None:
+    stable, candidate = a_sample(400, 4, latency=None), a_sample(100, 4, latency=None)
+    policy = a_policy(guards={"latency": "off"})
+    early = verdict_of(stable, candidate, policy, minutes=6)
+    said = 6 + early.minutes_missing
+    decided = next(
+        minutes
+        for minutes in range(6, 100)
+        if verdict_of(stable, candidate, policy, minutes=minutes).value is VerdictValue.FAIL
+    )
+    assert said / 2 <= decided <= said * 2
+
+
+def test_an_unproven_verdict_says_what_is_missing_and_what_is_ruled_out() -> None:
+    policy = a_policy(advance_on="proven", guards={"latency": "off"})
+    verdict = verdict_of(a_sample(200, 2), a_sample(50), policy)
+    assert verdict.value is VerdictValue.UNSURE
+    assert "not shown yet to stay within the tolerated 1.25x + 0.2 points: about " in verdict.reason
+    assert "an increase of more than 1 point is ruled out" in verdict.reason
+
+
+def test_a_pass_says_which_increase_is_ruled_out() -> None:
+    verdict = verdict_of(a_sample(2000, 20), a_sample(500, 5))
+    assert verdict.value is VerdictValue.PASS
+    assert "within limits; an increase of more than 0.5 points is ruled out" in verdict.reason
+    assert "more than 1.1x at p95 is ruled out" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("log_evidence", "words"),
+    [
+        (math.log(3456), "1 in 3,400 by chance"),
+        (math.log(101), "1 in 100 by chance"),
+        (math.log(100), "1 in 100 by chance"),
+        (60.0, "less than 1 in 1,000,000,000 by chance"),
+    ],
+)
+def test_odds_are_rounded_down_to_two_digits(log_evidence: float, words: str) -> None:
+    assert odds_text(log_evidence) == words
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0, "0 %"), (0.021, "2.1 %"), (0.0004, "0.04 %"), (1, "100 %"), (0.5, "50 %")]
+)
+def test_shares_are_written_for_people(share: float, words: str) -> None:
+    assert percent_text(share) == words
+
+
+# --- steps and stages ---
+
+
+def staged(*stages: tuple[int, Sample, Sample, int]) -> Evidence:
+    """Stages of so many minutes each, one after the other: percent, stable, candidate, minutes."""
+    built, minute = [], 0
+    for percent, stable, candidate, minutes in stages:
+        ends = [NOW + timedelta(minutes=minute + each) for each in range(minutes)]
+        built.append(Stage(percent, tuple(Tick(end, stable, candidate) for end in ends)))
+        minute += minutes + 5
+    return Evidence(tuple(built))
+
+
+def test_evidence_of_harm_is_carried_from_step_to_step() -> None:
+    worse = (a_sample(400, 4, latency=None), a_sample(100, 3, latency=None))
+    alone = judge(a_policy(), HOLD, assess(a_policy(), staged((25, *worse, 6))))
+    after = judge(a_policy(), HOLD, assess(a_policy(), staged((5, *worse, 12), (25, *worse, 6))))
+    assert after.log_harm > alone.log_harm
+
+
+def test_a_drift_that_both_share_is_no_harm_whatever_the_shares_of_the_traffic() -> None:
+    evidence = staged(
+        (5, a_sample(950, 5), a_sample(50), 10),
+        (25, a_sample(750, 30), a_sample(250, 10), 10),
+        (50, a_sample(500, 50), a_sample(500, 50), 10),
+    )
+    verdict = judge(a_policy(), HOLD, assess(a_policy(guards={"errors": {"ceiling": "off"}}), evidence))
+    assert verdict.value is VerdictValue.PASS
+    assert "errors of 5,000" in numbers_of(verdict, "errors")
+
+
+def numbers_of(verdict: Verdict, guard: str) -> str:
+    return next(finding.reason for finding in verdict.findings if finding.guard == guard)
+
+
+def test_the_bake_is_not_held_by_what_the_steps_made_suspicious() -> None:
+    slightly = (a_sample(400, 4, latency=None), a_sample(400, 9, latency=None))
+    fine = a_sample(500, 5, latency=None)
+    policy = a_policy(guards={"latency": "off"})
+    steps = staged((50, *slightly, 10))
+    assert judge(policy, HOLD, assess(policy, steps)).value is VerdictValue.UNSURE
+    bake = staged((50, *slightly, 10), (100, Sample(), fine, 10))
+    assert judge(policy, HOLD, assess(policy, bake)).value is VerdictValue.PASS
+
+
+def test_shown_safety_needs_no_minimum_of_requests_but_its_minutes() -> None:
+    hold = Hold(at_least=timedelta(minutes=5), at_most=timedelta(minutes=30), requests=10**6)
+    policy = a_policy()
+    enough = an_assessment(a_sample(9000, 9), a_sample(9000, 9), policy)
+    assert judge(policy, hold, enough).value is VerdictValue.PASS
+    early = an_assessment(a_sample(9000, 9), a_sample(9000, 9), policy, minutes=3)
+    assert judge(policy, hold, early).value is VerdictValue.UNSURE
+    few = an_assessment(a_sample(100), a_sample(100), policy)
+    assert judge(policy, hold, few).value is VerdictValue.UNSURE
+
+
+# --- guards of the policy's own ---
+
+PAYMENTS = {"payments": {"bad": 'metric.type="x"', "total": 'metric.type="y"', "ceiling": "5%"}}
+
+
+def paying(bad: int, total: int) -> Sample:
+    return replace(a_sample(100), custom={"payments": Counts(bad, total)})
+
+
+def test_a_custom_share_decides_like_errors() -> None:
+    policy = a_policy(guards={"custom": PAYMENTS})
+    assert verdict_of(paying(1, 100), paying(1, 100), policy).value is VerdictValue.PASS
+    worse = verdict_of(paying(1, 100), paying(20, 100), policy)
+    assert worse.value is VerdictValue.FAIL
+    assert "payments: candidate 20 % bad of 1,000 requests" in worse.reason
+
+
+def test_a_custom_distribution_decides_like_latency_and_has_no_unit() -> None:
+    policy = a_policy(guards={"custom": {"sizes": {"distribution": 'metric.type="x"'}}})
+    one, other = (replace(a_sample(100), custom={"sizes": histogram_of(sample)}) for sample in (SMALL, LARGE))
+    worse = verdict_of(one, other, policy)
+    assert worse.value is VerdictValue.FAIL
+    assert "sizes: candidate p50 " in worse.reason
+    assert " ms" not in worse.reason
+
+
+def histogram_of(sample: Sample) -> Histogram:
+    assert sample.latencies is not None
+    return sample.latencies
+
+
+SMALL, LARGE = a_sample(100, latency=50), a_sample(100, latency=100)
+
+
+def test_a_custom_guard_without_any_data_is_unmeasured() -> None:
+    verdict = verdict_of(GOOD, GOOD, a_policy(guards={"custom": PAYMENTS}))
+    assert verdict.value is VerdictValue.UNMEASURED
+    assert "payments: candidate nothing" in verdict.reason
+
+
+def test_what_is_a_share_at_one_time_and_a_distribution_at_another_is_unmeasured() -> None:
+    policy = a_policy(guards={"custom": PAYMENTS})
+    mixed = replace(a_sample(100), custom={"payments": histogram_of(a_sample(100))})
+    evidence = staged((5, paying(1, 100), paying(1, 100), 2), (25, mixed, mixed, 1))
+    ticks = tuple(tick for stage in evidence.stages for tick in stage.ticks)
+    assert judge(policy, HOLD, assess(policy, Evidence((Stage(5, ticks),)))).value is VerdictValue.UNMEASURED

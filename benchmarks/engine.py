@@ -1,0 +1,97 @@
+"""The product's own tests on drawn runs: at which minute each one is rolled back, or proven."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from peers import ErrorRuns, LatencyRuns
+
+from controller.core.counts import Counts, Histogram
+from controller.core.sequential import AGREEING_MINUTES, Harm, Line, Safety
+from controller.core.sequential_histograms import Slower
+
+Ticks = NDArray[np.int64]
+
+NEEDED = -math.log(0.01)
+"""Evidence at which 1 % of healthy rollouts at most is rolled back, in nats."""
+NEEDED_SAFETY = -math.log(0.05)
+
+UNCAPPED = 0.0
+DEFAULT = AGREEING_MINUTES
+
+
+def harm_errors(
+    data: ErrorRuns,
+    minutes: float = DEFAULT,
+    *,
+    line: Line = Line(),  # noqa: B008 -- a value
+    history: ErrorRuns | None = None,
+    steps: Sequence[int] = (),
+) -> Ticks:
+    """Return, for each run, the minute (from 1) at which harm is shown, or 0; shape (runs,).
+
+    `minutes` is how many have to agree, or UNCAPPED; `steps` are the minutes (from 0) that begin a new step.
+    """
+    stable, candidate = (
+        _counts(data.stable_bad, data.stable_total),
+        _counts(data.candidate_bad, data.candidate_total),
+    )
+    known = _counts(history.stable_bad, history.stable_total) if history else [[] for _ in stable]
+    found = np.zeros(len(stable), dtype=np.int64)
+    for run, (ours, theirs, past) in enumerate(zip(stable, candidate, known, strict=True)):
+        test = Harm(line, NEEDED, minutes).knowing(past)
+        for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            test = test.after(one, other, new_step=tick in steps)
+            if test.log_evidence >= NEEDED:
+                found[run] = tick + 1
+                break
+    return found
+
+
+def safety_errors(data: ErrorRuns, line: Line) -> Ticks:
+    """Return, for each run, the minute at which safety is shown, or 0; shape (runs,)."""
+    stable, candidate = (
+        _counts(data.stable_bad, data.stable_total),
+        _counts(data.candidate_bad, data.candidate_total),
+    )
+    found = np.zeros(len(stable), dtype=np.int64)
+    for run, (ours, theirs) in enumerate(zip(stable, candidate, strict=True)):
+        test = Safety(line)
+        for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            test = test.after(one, other)
+            if test.log_evidence >= NEEDED_SAFETY:
+                found[run] = tick + 1
+                break
+    return found
+
+
+def harm_latency(
+    data: LatencyRuns, minutes: float = DEFAULT, *, history: LatencyRuns | None = None, factor: float = 1.0
+) -> Ticks:
+    """Return, for each run, the minute (from 1) at which the candidate is shown to be slower, or 0."""
+    bounds = tuple(float(bound) for bound in data.bounds)
+    runs = data.stable.shape[1]
+    found = np.zeros(runs, dtype=np.int64)
+    for run in range(runs):
+        past = _histograms(bounds, history.stable[:, run]) if history else []
+        test = Slower(factor, NEEDED, minutes).knowing(past)
+        ours, theirs = _histograms(bounds, data.stable[:, run]), _histograms(bounds, data.candidate[:, run])
+        for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            test = test.after(one, other)
+            if test.log_evidence >= NEEDED:
+                found[run] = tick + 1
+                break
+    return found
+
+
+def _counts(bad: NDArray[np.int64], total: NDArray[np.int64]) -> list[list[Counts]]:
+    """Return each run's minutes."""
+    return [
+        [Counts(x, n) for x, n in zip(xs, ns, strict=True)]
+        for xs, ns in zip(bad.T.tolist(), total.T.tolist(), strict=True)
+    ]
+
+
+def _histograms(bounds: tuple[float, ...], counts: NDArray[np.int64]) -> list[Histogram]:
+    return [Histogram(bounds, tuple(minute)) for minute in counts.tolist()]
