@@ -1,7 +1,7 @@
 """The product's own tests on drawn runs: at which minute each one is rolled back, or proven."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def harm_latency(
     runs = data.stable.shape[1]
     found = np.zeros(runs, dtype=np.int64)
     for run in range(runs):
-        past = _histograms(bounds, history.stable[:, run]) if history else []
+        past = _histograms(bounds, history.stable[:, run]) if history else ()
         test = Slower(factor, NEEDED, minutes).knowing(past)
         ours, theirs = _histograms(bounds, data.stable[:, run]), _histograms(bounds, data.candidate[:, run])
         for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
@@ -93,5 +93,6 @@ def _counts(bad: NDArray[np.int64], total: NDArray[np.int64]) -> list[list[Count
     ]
 
 
-def _histograms(bounds: tuple[float, ...], counts: NDArray[np.int64]) -> list[Histogram]:
-    return [Histogram(bounds, tuple(minute)) for minute in counts.tolist()]
+def _histograms(bounds: tuple[float, ...], counts: NDArray[np.int64]) -> Iterator[Histogram]:
+    """Yield each minute's histogram; those after the decision are never made."""
+    return (Histogram(bounds, tuple(minute)) for minute in counts.tolist())
