@@ -205,17 +205,23 @@ def _draw(cells: Sequence[Cell], path: Path) -> None:
 
 def _draw_requests(axes: Axes, cells: Sequence[Cell]) -> None:
     for judge in (DEFAULT, UNCAPPED, "Kayenta, 5 min", "SPRT oracle"):
-        points = [
-            (cell.bound, requests)
-            for cell in cells
-            if not cell.is_null and (requests := cell.results[judge].requests) is not None
-        ]
-        across, up = [bound for bound, _ in points], [requests for _, requests in points]
-        axes.scatter(across, up, s=18, label=judge, color=COLOURS[judge], alpha=0.85)
+        for floor in (True, False):
+            points = [
+                (cell.bound, requests)
+                for cell in cells
+                if not cell.is_null
+                and (cell.ticks < 1) == floor
+                and (requests := cell.results[judge].requests) is not None
+            ]
+            across, up = [bound for bound, _ in points], [requests for _, requests in points]
+            shade = 0.25 if floor else 0.9
+            label = None if floor else judge
+            axes.scatter(across, up, s=18, label=label, color=COLOURS[judge], alpha=shade, linewidths=0)
     known = [cell.bound for cell in cells if not cell.is_null]
     ends = (min(known), max(known))
     axes.plot(ends, ends, color="black", linewidth=0.8, label="two-sample bound")
-    axes.set(xscale="log", yscale="log", xlabel="two-sample bound (requests to the candidate)")
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("two-sample bound (requests to the candidate; pale: less than a minute's)")
     axes.set_ylabel("requests until harm is found (median)")
     axes.set_title("Bad releases: how soon they are found", fontsize=11)
     axes.legend(fontsize=8, frameon=False)
@@ -227,5 +233,5 @@ def _draw_false(axes: Axes, cells: Sequence[Cell]) -> None:
     axes.barh(judges, worst, color=[COLOURS[judge] for judge in judges])
     axes.axvline(1, color="black", linewidth=0.8, linestyle="--")
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="% rolled back in the worst cell (the line: 1 % promised)")
+    axes.set(xscale="log", xlabel="% in the worst cell (line: 1 % promised)")
     axes.set_title("Healthy releases: how many are rolled back", fontsize=11)
