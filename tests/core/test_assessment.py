@@ -131,7 +131,7 @@ def test_many_minutes_at_once_are_the_same_as_one_by_one(evidence: Evidence, dat
 @given(rollouts(), rollouts())
 @settings(max_examples=60)
 def test_an_assessment_of_another_rollout_is_of_no_consequence(evidence: Evidence, other: Evidence) -> None:
-    earlier = assess(POLICY, replace(other, history=(*other.history, a_sample(7))))
+    earlier = assess(POLICY, replace(other, history=(*other.history, a_sample(7, latency=None))))
     assert weighed(assess(POLICY, evidence, earlier)) == weighed(assess(POLICY, evidence))
 
 
@@ -180,13 +180,14 @@ def test_the_totals_are_those_of_the_latest_stage_alone() -> None:
 @settings(max_examples=30)
 def test_the_state_of_every_part_survives_json_to_the_last_bit(evidence: Evidence) -> None:
     tick = at(10**4, a_sample(5, 1, latency=None), a_sample(5, 3, latency=None))
-    for guard in assess(POLICY, evidence).guards:
+    guards: tuple[GuardTest[Any], ...] = assess(POLICY, evidence).guards
+    for guard in guards:
         adapters: list[TypeAdapter[Any]] = [TypeAdapter(type(part)) for part in guard.parts]
         parts = tuple(
             adapter.validate_json(adapter.dump_json(part))
             for adapter, part in zip(adapters, guard.parts, strict=True)
         )
-        read: GuardTest[Any] = replace(guard, parts=parts)
+        read = replace(guard, parts=parts)
         assert read.parts == guard.parts
         after, expected = (each.after(tick, alone=False, new_step=False) for each in (read, guard))
         assert after.parts == expected.parts
@@ -280,7 +281,7 @@ def test_stable_in_the_bake_is_not_looked_at() -> None:
     """A few requests still end there after all traffic has moved."""
     policy = a_policy()
     bakes = [
-        stage(100, 0, *[(late, a_sample(100, 9))] * 5) for late in (Sample(), a_sample(3, 3, latency=None))
+        stage(100, 0, *[(late, a_sample(100, 15))] * 5) for late in (Sample(), a_sample(3, 3, latency=None))
     ]
     alone, beside = (assess(policy, Evidence((bake,))) for bake in bakes)
     assert alone.guards[0].parts == beside.guards[0].parts

@@ -9,6 +9,7 @@ from world import QUICK, SERVICE, World, a_world
 
 from controller.core.evidence import MINUTE
 from controller.core.opening import OpeningRefused
+from controller.core.policy import Policy
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Phase, Refuse, Stay
 from controller.core.traffic import Target
@@ -16,7 +17,7 @@ from controller.emulator.settings import EtagMode
 from controller.engine.begin import rejected
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass, look
-from controller.ports import NotFoundError, RecordUnreadableError
+from controller.ports import NotFoundError, PermanentError, RecordUnreadableError
 
 
 @pytest.fixture(params=list(EtagMode))
@@ -245,6 +246,60 @@ def test_a_controller_that_was_away_for_hours_looks_at_the_evidence_before_it_go
     world.wait(3 * 3600)
     assert world.follow(world.begin()).rollout.phase is Phase.ROLLED_BACK
     assert max(percent for _, percent in world.phases) == 10
+
+
+def test_what_a_controller_keeps_in_mind_is_what_another_reads_anew_to_the_bit(world: World) -> None:
+    world.deploy(ERROR_SHARE="0.01")
+    compared: list[int] = []
+
+    def act(seen: Pass) -> None:
+        if seen.assessment and seen.decision and seen.decision.event is None:
+            anew = look(world.outside, SERVICE).assessment
+            assert anew is not None
+            assert [test.parts for test in anew.guards] == [test.parts for test in seen.assessment.guards]
+            compared.append(sum(len(stage.ticks) for stage in anew.evidence.stages))
+
+    world.roll_out(act=act)
+    assert max(compared) >= 10
+
+
+def test_stables_past_is_known_before_the_first_minute(world: World) -> None:
+    world.deploy()
+    known: list[int] = []
+
+    def act(seen: Pass) -> None:
+        if seen.assessment:
+            known.append(len(seen.assessment.evidence.history))
+
+    world.wait(600)
+    world.roll_out(act=act)
+    assert known[-1] >= 10
+
+
+# --- guards of the policy's own ---
+
+FAILED = 'metric.type="run.googleapis.com/request_count" AND metric.labels.response_code="500"'
+ALL_REQUESTS = 'metric.type="run.googleapis.com/request_count"'
+
+
+def with_custom(**guard: str) -> Policy:
+    return a_policy(**QUICK, guards={"errors": "off", "latency": "off", "custom": {"mine": guard}})
+
+
+@pytest.mark.parametrize(("share", "phase"), [("0.08", Phase.ROLLED_BACK), ("0.002", Phase.PROMOTED)])
+def test_a_custom_guard_alone_decides(world: World, share: str, phase: Phase) -> None:
+    world.deploy(ERROR_SHARE=share)
+    rollout = world.roll_out(with_custom(bad=FAILED, total=ALL_REQUESTS, ceiling="5%")).rollout
+    assert rollout.phase is phase
+    assert "mine: candidate" in rollout.reason
+
+
+def test_a_guard_on_a_metric_that_does_not_exist_is_refused_before_anything_moves(world: World) -> None:
+    world.deploy()
+    before = world.service()
+    with pytest.raises(PermanentError, match=r"guards\.custom\.mine"):
+        world.begin(with_custom(bad='metric.type="custom.googleapis.com/nowhere"', total=ALL_REQUESTS))
+    assert world.service() == before
 
 
 # --- other people ---
