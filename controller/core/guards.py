@@ -1,255 +1,38 @@
-"""Guards as tests: what each guard of a policy compares, fed minute by minute.
-
-A guard has parts: the comparison with stable, and a ceiling or several. Each part weighs harm and safety.
-"""
+"""Guards as tests: what each guard of a policy measures and limits, fed minute by minute."""
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Generic, Self
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 from controller.core.evidence import Sample, Tick
+from controller.core.limits import (
+    COMPARED_PERCENTILES,
+    RULED_OUT_FACTORS,
+    RULED_OUT_PERCENTILE,
+    TAIL_SLACK,
+    Ceiling,
+    LatencyCeiling,
+    LatencyComparison,
+    Limit,
+    M,
+    ShareCeiling,
+    ShareComparison,
+    points_text,
+)
 from controller.core.policy import CustomGuard, ErrorGuard, LatencyGuard, Policy
-from controller.core.sequential import Harm, Line, Rate, Safety, log_sum
+from controller.core.sequential import Harm, Line, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
 
 COMPARISON_SHARE = 0.75
 """The comparison's part of a guard's evidence where there are ceilings, too; they share the rest."""
 
-RULED_OUT_POINTS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
-"""The increases over stable's share that are put to the test, to say which are ruled out."""
-
-COMPARED_PERCENTILES = (0.5, 0.95, 0.99)
-"""Where safety of latencies is shown: no larger share of the candidate's is beyond stable's percentiles."""
-
-TAIL_SLACK = 0.1
-"""So much of the tail may come on top, or nothing could be shown of a latency that hardly varies."""
-
-RULED_OUT_FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
-RULED_OUT_PERCENTILE = 0.95
-"""The factors on stable's 95th percentile that are put to the test, to say which are ruled out."""
-
-FEWEST_TO_BE_BAD = 5.0
-"""A stable with fewer requests than this, as far as they still count, is not called bad."""
-
-USUAL = 0.9
-"""What a minute of stable's is worth one minute later, for whether it is bad as a rule."""
-
-RECENT = 20.0
-"""So many of stable's latest requests, or a minute's, say whether it is bad right now."""
-
-UNSEEN = Rate(0.0, 0.0)
-NO_HARM = Harm(Line(0, 1), math.inf)
-
-M = TypeVar("M", Counts, Histogram)
-
-
-@dataclass(frozen=True)
-class Part(Generic[M]):
-    """One limit of a guard, and the evidence about it so far.
-
-    `limit` is the limit in words, to follow `worse than` or `within`. A ceiling is absolute: it means
-    something without a stable beside it.
-    """
-
-    limit: str
-    harm: Harm | Slower
-    safety: tuple[Safety, ...]
-    is_ceiling: ClassVar[bool] = False
-
-    @property
-    def log_harm(self) -> float:
-        """Evidence that the limit is broken, in nats."""
-        return self.harm.log_evidence
-
-    @property
-    def log_safety(self) -> float:
-        """Evidence that the limit is kept, in nats."""
-        return min(each.log_evidence for each in self.safety)
-
-    @property
-    def log_shared_harm(self) -> float:
-        """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
-        return -math.inf
-
-    @property
-    def least_shown(self) -> str:
-        """The limit in words, and where it is shown the least that it is kept."""
-        return self.limit
-
-    def knowing(self, history: Sequence[M]) -> Self:  # noqa: ARG002 -- a ceiling needs no past
-        """Return the part with stable's past known."""
-        return self
-
-    def ruled_out(self, needed: float) -> str:  # noqa: ARG002 -- a ceiling is no increase
-        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
-        return ""
-
-    @abstractmethod
-    def after(self, stable: M, candidate: M, *, new_step: bool) -> Self:
-        """Return the part after one more minute."""
-
-
-@dataclass(frozen=True)
-class ShareComparison(Part[Counts]):
-    """The share of the candidate against that of stable; `increases` are for reports alone."""
-
-    harm: Harm
-    increases: tuple[Safety, ...] = tuple(Safety(Line(1, points)) for points in RULED_OUT_POINTS)
-
-    def ruled_out(self, needed: float) -> str:
-        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
-        shown = (each.line.points for each in self.increases if each.log_evidence >= needed)
-        points = min(shown, default=None)
-        return "" if points is None else f"an increase of more than {points_text(points)} is ruled out"
-
-    def knowing(self, history: Sequence[Counts]) -> Self:
-        """Return the part with stable's past known."""
-        return replace(self, harm=self.harm.knowing(history))
-
-    def after(self, stable: Counts, candidate: Counts, *, new_step: bool) -> Self:
-        """Return the part after one more minute."""
-        return replace(
-            self,
-            harm=self.harm.after(stable, candidate, new_step=new_step),
-            safety=tuple(each.after(stable, candidate, new_step=new_step) for each in self.safety),
-            increases=tuple(each.after(stable, candidate, new_step=new_step) for each in self.increases),
-        )
-
-
-@dataclass(frozen=True)
-class Ceiling(Part[M]):
-    """A fixed share that the candidate may have, with an eye on stable's own.
-
-    Minutes in which stable is above the ceiling, too, are no evidence of harm: they go to `shared` alone.
-    `usual` is stable's share as it was for the last ten minutes, `recent` that of its latest requests.
-    """
-
-    harm: Harm
-    shared: Harm = NO_HARM
-    usual: Rate = UNSEEN
-    recent: Rate = UNSEEN
-    is_ceiling: ClassVar[bool] = True
-
-    @property
-    def log_shared_harm(self) -> float:
-        """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
-        return self.shared.log_evidence if self._is_broken_by(self.recent) else -math.inf
-
-    def _is_broken_by(self, rate: Rate) -> bool:
-        return rate.total >= FEWEST_TO_BE_BAD and rate.share > self.harm.line.points
-
-    def without_stable(self) -> Self:
-        """Return the part where nobody but the candidate serves, and nothing is known of stable any more."""
-        return replace(self, usual=UNSEEN, recent=UNSEEN)
-
-    def _after(self, stable: Counts, certain: Counts, possible: Counts, *, new_step: bool) -> Self:
-        """Feed harm with what is bad for certain, and safety with what may be."""
-        kept = max(0.0, RECENT - stable.total) / max(self.recent.total, RECENT)
-        seen = replace(
-            self,
-            shared=self.shared.after(stable, certain, new_step=new_step),
-            safety=tuple(each.after(stable, possible, new_step=new_step) for each in self.safety),
-            usual=Rate(USUAL * self.usual.bad + stable.bad, USUAL * self.usual.total + stable.total),
-            recent=Rate(kept * self.recent.bad + stable.bad, kept * self.recent.total + stable.total),
-        )
-        if self._is_broken_by(seen.usual) or self._is_broken_by(seen.recent):
-            return seen
-        return replace(seen, harm=self.harm.after(stable, certain, new_step=new_step))
-
-
-@dataclass(frozen=True)
-class ShareCeiling(Ceiling[Counts]):
-    """The share of the candidate against a fixed one."""
-
-    def after(self, stable: Counts, candidate: Counts, *, new_step: bool) -> Self:
-        """Return the part after one more minute."""
-        return self._after(stable, candidate, candidate, new_step=new_step)
-
-
-@dataclass(frozen=True)
-class LatencyCeiling(Ceiling[Histogram]):
-    """The candidate's percentile against a fixed latency, as the share of requests that lies beyond it."""
-
-    most: float = 0.0
-
-    def after(self, stable: Histogram, candidate: Histogram, *, new_step: bool) -> Self:
-        """Return the part after one more minute."""
-        total = candidate.total
-        return self._after(
-            Counts(stable.from_edge(self.most), stable.total),
-            Counts(candidate.from_edge(self.most), total),
-            Counts(candidate.reaching(self.most), total),
-            new_step=new_step,
-        )
-
-
-@dataclass(frozen=True)
-class LatencyComparison(Part[Histogram]):
-    """The distribution of the candidate against that of stable, divided by the tolerated factor.
-
-    `increases` are for reports alone, one for each of the factors that may be ruled out.
-    """
-
-    harm: Slower
-    increases: tuple[Safety, ...] = ()
-
-    def ruled_out(self, needed: float) -> str:
-        """Return in words the smallest increase that so much evidence speaks against, or nothing."""
-        pairs = zip(RULED_OUT_FACTORS, self.increases, strict=True)
-        factor = min((factor for factor, each in pairs if each.log_evidence >= needed), default=None)
-        return (
-            "" if factor is None else f"more than {factor:g}x at p{RULED_OUT_PERCENTILE * 100:g} is ruled out"
-        )
-
-    @property
-    def least_shown(self) -> str:
-        """The limit in words, and where it is shown the least that it is kept."""
-        logs = [each.log_evidence for each in self.safety]
-        return f"{self.limit} at p{COMPARED_PERCENTILES[logs.index(min(logs))] * 100:g}"
-
-    def knowing(self, history: Sequence[Histogram]) -> Self:
-        """Return the part with stable's past known."""
-        return replace(self, harm=self.harm.knowing(history))
-
-    def after(self, stable: Histogram, candidate: Histogram, *, new_step: bool) -> Self:
-        """Return the part after one more minute."""
-        if not self.harm.past:  # there is nothing yet to take thresholds from
-            return replace(self, harm=self.harm.after(stable, candidate, new_step=new_step))
-
-        def beyond(test: Safety, edge: float, factor: float) -> Safety:
-            ours = Counts(stable.from_edge(edge), stable.total)
-            theirs = Counts(candidate.reaching(edge * factor), candidate.total)
-            return test.after(ours, theirs, new_step=new_step)
-
-        edges = dict(zip(COMPARED_PERCENTILES, self._edges(), strict=True))
-        tail = edges[RULED_OUT_PERCENTILE]
-        tests = zip(self.safety, edges.values(), strict=True)
-        factors = zip(self.increases, RULED_OUT_FACTORS, strict=True)
-        return replace(
-            self,
-            harm=self.harm.after(stable, candidate, new_step=new_step),
-            safety=tuple(beyond(test, edge, self.harm.factor) for test, edge in tests),
-            increases=tuple(beyond(test, tail, factor) for test, factor in factors),
-        )
-
-    def _edges(self) -> Iterator[float]:
-        """Yield the edges beyond which stable's slowest half, twentieth and hundredth lay in the past."""
-        past, bounds = self.harm.past, self.harm.bounds
-        total, below, bucket = sum(past), 0.0, 0
-        for percentile in COMPARED_PERCENTILES:
-            while bucket < len(bounds) and below + past[bucket] < percentile * total:
-                below += past[bucket]
-                bucket += 1
-            yield bounds[min(bucket, len(bounds) - 1)]
-
 
 @dataclass(frozen=True)
 class GuardTest(Generic[M]):
-    """A guard under test: what it measures, its parts, and what each part's evidence weighs.
+    """A guard under test: what it measures, its limits, and what each limit's evidence weighs.
 
     `measure` takes a sample apart; None where the sample says nothing of it.
     """
@@ -257,13 +40,15 @@ class GuardTest(Generic[M]):
     name: str
     decides: bool
     measure: Callable[[Sample], M | None]
-    parts: tuple[Part[M], ...]
+    limits: tuple[Limit[M], ...]
     weights: tuple[float, ...]
+    moved: bool = False
+    """The traffic was moved since the last minute that said something."""
 
     def knowing(self, history: Iterable[Sample]) -> Self:
         """Return the guard with stable's past known."""
         known = [measured for sample in history if (measured := self.measure(sample)) is not None]
-        return replace(self, parts=tuple(part.knowing(known) for part in self.parts))
+        return replace(self, limits=tuple(limit.knowing(known) for limit in self.limits))
 
     def after(self, tick: Tick, *, alone: bool, new_step: bool) -> Self:
         """Return the guard after one more minute; `alone`: the candidate has no stable beside it.
@@ -273,39 +58,42 @@ class GuardTest(Generic[M]):
         stable, candidate = self.measure(tick.stable), self.measure(tick.candidate)
         known = stable if stable is not None else candidate
         if known is None:
-            return self
+            return replace(self, moved=self.moved or new_step)
+        new_step = new_step or self.moved
         ours = stable if stable is not None else known.emptied()
         theirs = candidate if candidate is not None else known.emptied()
+        after = _after_alone if alone else _after
         try:
-            if alone:
-                parts = tuple(_alone(part, known.emptied(), theirs, new_step=new_step) for part in self.parts)
-            else:
-                parts = tuple(part.after(ours, theirs, new_step=new_step) for part in self.parts)
-            return replace(self, parts=parts)
+            limits = tuple(after(limit, ours, theirs, new_step=new_step) for limit in self.limits)
+            return replace(self, limits=limits, moved=False)
         except EvidenceInvalid as invalid:
             raise EvidenceInvalid(f"{self.name}: {invalid}") from None
 
     def log_harm(self) -> float:
-        """Return the weighted average of the parts' evidence, in nats."""
-        weighed = zip(self.parts, self.weights, strict=True)
-        return log_sum([math.log(weight) + part.log_harm for part, weight in weighed])
+        """Return the weighted average of the limits' evidence, in nats."""
+        weighed = zip(self.limits, self.weights, strict=True)
+        return log_sum([math.log(weight) + limit.log_harm for limit, weight in weighed])
 
     def log_suspicion(self, *, alone: bool) -> float:
-        """Return the same average of the parts that mean something here: `alone`, only of ceilings."""
+        """Return the same average of the limits that mean something here: `alone`, only of ceilings."""
         weighed = [
-            (part, weight)
-            for part, weight in zip(self.parts, self.weights, strict=True)
-            if part.is_ceiling or not alone
+            (limit, weight)
+            for limit, weight in zip(self.limits, self.weights, strict=True)
+            if limit.is_ceiling or not alone
         ]
-        logs = [math.log(weight) + part.log_harm for part, weight in weighed]
+        logs = [math.log(weight) + limit.log_harm for limit, weight in weighed]
         return log_sum(logs) - math.log(sum(weight for _, weight in weighed) or 1)
 
 
-def _alone(part: Part[M], nothing: M, candidate: M, *, new_step: bool) -> Part[M]:
-    """Return a part after a minute in which the candidate served everybody: only ceilings mean something."""
-    if not isinstance(part, Ceiling):
-        return part
-    return part.without_stable().after(nothing, candidate, new_step=new_step)
+def _after(limit: Limit[M], stable: M, candidate: M, *, new_step: bool) -> Limit[M]:
+    return limit.after(stable, candidate, new_step=new_step)
+
+
+def _after_alone(limit: Limit[M], stable: M, candidate: M, *, new_step: bool) -> Limit[M]:
+    """Return a limit after a minute in which the candidate served everybody: only ceilings mean something."""
+    if not isinstance(limit, Ceiling):
+        return limit
+    return limit.without_stable().after(stable.emptied(), candidate, new_step=new_step)
 
 
 AnyGuardTest = GuardTest[Counts] | GuardTest[Histogram]
@@ -325,11 +113,6 @@ def guard_tests(policy: Policy) -> tuple[AnyGuardTest, ...]:
     deciding = max(1, sum(not guard.observe for guard in chosen))
     needed = -math.log(policy.confidence.false_rollback / deciding)
     return tuple(_guard_test(name, guard, needed) for name, guard in zip(names, chosen, strict=True))
-
-
-def guard_weight(tests: Iterable[AnyGuardTest]) -> float:
-    """Return what each deciding guard's evidence weighs beside the others'."""
-    return 1 / max(1, sum(test.decides for test in tests))
 
 
 def _guard_test(name: str, guard: ErrorGuard | LatencyGuard | CustomGuard, needed: float) -> AnyGuardTest:
@@ -355,17 +138,16 @@ def _share_test(
 ) -> GuardTest[Counts]:
     line = Line(guard.tolerance.factor, guard.tolerance.points)
     weights = _weights(1 if guard.ceiling is not None else 0)
-    parts: list[Part[Counts]] = [
-        ShareComparison(
-            f"the tolerated {_line_text(line)}", Harm(line, needed - math.log(weights[0])), (Safety(line),)
-        )
+    harm = Harm(line, needed - math.log(weights[0]))
+    limits: list[Limit[Counts]] = [
+        ShareComparison(f"the tolerated {_line_text(line)}", harm, (Safety(line),))
     ]
     if guard.ceiling is not None:
         most = Line(0, guard.ceiling)
         limit = f"the ceiling of {guard.ceiling * 100:g} %"
-        harm = Harm(most, needed - math.log(weights[1]))
-        parts.append(ShareCeiling(limit, harm, (Safety(most),), harm))
-    return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
+        ceiling = Harm(most, needed - math.log(weights[1]))
+        limits.append(ShareCeiling(limit, ceiling, (Safety(most),), ceiling))
+    return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 
 
 def _latency_test(
@@ -381,13 +163,14 @@ def _latency_test(
     safety = tuple(_no_larger_tail(percentile) for percentile in COMPARED_PERCENTILES)
     increases = (_no_larger_tail(RULED_OUT_PERCENTILE),) * len(RULED_OUT_FACTORS)
     harm = Slower(factor, needed - math.log(weights[0]))
-    parts: list[Part[Histogram]] = [LatencyComparison(f"the tolerated {factor:g}x", harm, safety, increases)]
+    comparison = LatencyComparison(f"the tolerated {factor:g}x", harm, safety, increases)
+    limits: list[Limit[Histogram]] = [comparison]
     for (percentile, most), weight in zip(ceilings.items(), weights[1:], strict=True):
         line = Line(0, 1 - float(percentile.removeprefix("p")) / 100)
         limit = f"the ceiling of {words[percentile]} at {percentile}"
         ceiling = Harm(line, needed - math.log(weight))
-        parts.append(LatencyCeiling(limit, ceiling, (Safety(line),), ceiling, most=most))
-    return GuardTest(name, not guard.observe, measure, tuple(parts), weights)
+        limits.append(LatencyCeiling(limit, ceiling, (Safety(line),), ceiling, most=most))
+    return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 
 
 def _no_larger_tail(percentile: float) -> Safety:
@@ -403,12 +186,6 @@ def _weights(ceilings: int) -> tuple[float, ...]:
 def _line_text(line: Line) -> str:
     points = f" + {points_text(line.points)}" if line.points else ""
     return f"{line.factor:g}x{points}"
-
-
-def points_text(points: float) -> str:
-    """Return a share of requests as a difference: `0.2 points`, `1 point`."""
-    number = f"{points * 100:g}"
-    return f"{number} point{'' if number == '1' else 's'}"
 
 
 def _errors(guard: ErrorGuard) -> Callable[[Sample], Counts]:

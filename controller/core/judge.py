@@ -21,7 +21,8 @@ from typing import Any
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
 from controller.core.evidence import Measure
-from controller.core.guards import AnyGuardTest, Part
+from controller.core.guards import AnyGuardTest
+from controller.core.limits import Limit
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
 from controller.core.policy import AdvanceOn, Hold, Policy
 from controller.core.sequential import log_sum
@@ -120,13 +121,13 @@ def _is_alone(assessment: Assessment) -> bool:
 def _is_proven(assessment: Assessment, account: _Account) -> bool:
     """Tell whether the safety of all that decides here is shown."""
     alone = _is_alone(assessment)
-    parts = [part for test in assessment.guards if test.decides for part in _parts(test, alone=alone)]
-    return bool(parts) and all(part.log_safety >= account.needed_safety for part in parts)
+    limits = [limit for test in assessment.guards if test.decides for limit in _limits(test, alone=alone)]
+    return bool(limits) and all(limit.log_safety >= account.needed_safety for limit in limits)
 
 
-def _parts(test: AnyGuardTest, *, alone: bool) -> Sequence[Part[Any]]:
-    """Return the parts of a guard that mean something here: without a stable beside it, only ceilings."""
-    return [part for part in test.parts if part.is_ceiling or not alone]
+def _limits(test: AnyGuardTest, *, alone: bool) -> Sequence[Limit[Any]]:
+    """Return the limits of a guard that mean something here: without a stable beside it, only ceilings."""
+    return [limit for limit in test.limits if limit.is_ceiling or not alone]
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ class _Case:
         return _is_alone(self.assessment)
 
     @property
-    def parts(self) -> Sequence[Part[Any]]:
-        return _parts(self.test, alone=self.alone)
+    def limits(self) -> Sequence[Limit[Any]]:
+        return _limits(self.test, alone=self.alone)
 
     @property
     def stable(self) -> Measure:
@@ -182,9 +183,9 @@ def _finding(case: _Case) -> Finding:
         value=said.value,
         reason=f"{numbers_text(case.test, case.assessment)}: {said.words}",
         stable_is_bad=said.stable_is_bad,
-        decides=case.test.decides and bool(case.parts or said.value is VerdictValue.FAIL),
+        decides=case.test.decides and bool(case.limits or said.value is VerdictValue.FAIL),
         log_harm=case.test.log_harm(),
-        log_safety=min((part.log_safety for part in case.parts), default=0.0),
+        log_safety=min((limit.log_safety for limit in case.limits), default=0.0),
         need=said.need,
     )
 
@@ -193,22 +194,22 @@ def _of_harm(case: _Case) -> _Said | None:
     log_harm, account, decides = case.test.log_harm(), case.account, case.test.decides
     if log_harm < account.needed or (decides and not account.shows_harm):
         return None
-    parts: Sequence[Part[Any]] = case.test.parts
-    worst = max(parts, key=lambda part: part.log_harm)
+    limits: Sequence[Limit[Any]] = case.test.limits
+    worst = max(limits, key=lambda limit: limit.log_harm)
     odds = odds_text(account.log_harm if decides else log_harm)
     return _Said(VerdictValue.FAIL, f"{breach_text(worst)}, beyond doubt ({odds})")
 
 
 def _of_shared_harm(case: _Case) -> _Said | None:
-    shared = [part for part in case.parts if part.log_shared_harm >= part.harm.needed]
+    shared = [limit for limit in case.limits if limit.log_shared_harm >= limit.harm.needed]
     if not shared:
         return None
-    worst = max(shared, key=lambda part: part.log_shared_harm)
+    worst = max(shared, key=lambda limit: limit.log_shared_harm)
     return _Said(VerdictValue.UNSURE, f"both are {breach_text(worst)}", stable_is_bad=True)
 
 
 def _of_nothing_measured(case: _Case) -> _Said | None:
-    if not case.parts:
+    if not case.limits:
         return _Said(VerdictValue.UNMEASURED, "nothing to compare with")
     if not case.candidate.total:
         return _Said(VerdictValue.UNMEASURED, "nothing was measured of the candidate")
@@ -218,13 +219,13 @@ def _of_nothing_measured(case: _Case) -> _Said | None:
 def _of_suspicion(case: _Case) -> _Said | None:
     if case.test.log_suspicion(alone=case.alone) < SUSPICION:
         return None
-    worst = max(case.parts, key=lambda part: part.log_harm)
+    worst = max(case.limits, key=lambda limit: limit.log_harm)
     need = need_for_harm(worst, case.stable, case.candidate, case.assessment.minutes)
     return _Said(VerdictValue.UNSURE, f"looks {breach_text(worst)}, not sure yet: {need_text(need)}", need)
 
 
 def _of_missing_proof(case: _Case) -> _Said | None:
-    least = min(case.parts, key=lambda part: part.log_safety)
+    least = min(case.limits, key=lambda limit: limit.log_safety)
     needed = case.account.needed_safety
     if case.policy.advance_on is not AdvanceOn.PROVEN or least.log_safety >= needed:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Measure
-from controller.core.guards import LatencyCeiling, Part
+from controller.core.limits import LatencyCeiling, Limit
 from controller.core.sequential import Line, Safety, growth
 from controller.core.sequential_histograms import Slower
 
@@ -25,22 +25,22 @@ class Need:
 NO_NEED = Need()
 
 
-def need_for_harm(part: Part[Any], stable: Measure, candidate: Measure, minutes: int) -> Need:
+def need_for_harm(limit: Limit[Any], stable: Measure, candidate: Measure, minutes: int) -> Need:
     """Return what is missing until harm is shown, if both revisions go on as in the minutes seen."""
-    nats = part.harm.needed - part.log_harm
-    need = _need(nats, _growth_of_harm(part, stable, candidate), candidate.total, minutes)
-    if not need.requests or not part.harm.minutes:
+    nats = limit.harm.needed - limit.log_harm
+    need = _need(nats, _growth_of_harm(limit, stable, candidate), candidate.total, minutes)
+    if not need.requests or not limit.harm.minutes:
         return need
-    most_a_minute = part.harm.needed / part.harm.minutes
+    most_a_minute = limit.harm.needed / limit.harm.minutes
     return Need(need.requests, max(need.minutes, math.ceil(nats / most_a_minute)))
 
 
 def need_for_safety(
-    part: Part[Any], needed: float, stable: Measure, candidate: Measure, minutes: int
+    limit: Limit[Any], needed: float, stable: Measure, candidate: Measure, minutes: int
 ) -> Need:
     """Return what is missing until safety is shown, if both revisions go on as in the minutes seen."""
     needs = []
-    for test in part.safety:
+    for test in limit.safety:
         if test.log_evidence < needed:
             grows = _growth_of_safety(test, stable, candidate)
             needs.append(_need(needed - test.log_evidence, grows, candidate.total, minutes))
@@ -56,11 +56,11 @@ def _need(nats: float, nats_a_request: float, requests: int, minutes: int) -> Ne
     return Need(more, math.ceil(more * minutes / requests))
 
 
-def _growth_of_harm(part: Part[Any], stable: Measure, candidate: Measure) -> float:
-    harm = part.harm
+def _growth_of_harm(limit: Limit[Any], stable: Measure, candidate: Measure) -> float:
+    harm = limit.harm
     if isinstance(harm, Slower):
         return harm.log_evidence / candidate.total if candidate.total else 0.0
-    share, rate = _smoothed(_bad(part, candidate)), harm.stable.share
+    share, rate = _smoothed(_bad(limit, candidate)), harm.stable.share
     if share <= harm.line.at(rate) or _is_missing(harm.line, stable):
         return 0.0
     return growth(harm.line, stable.total, candidate.total, rate, share)
@@ -78,9 +78,9 @@ def _is_missing(line: Line, stable: Measure) -> bool:
     return bool(line.factor) and not stable.total
 
 
-def _bad(part: Part[Any], measured: Measure) -> Counts:
+def _bad(limit: Limit[Any], measured: Measure) -> Counts:
     if isinstance(measured, Histogram):
-        beyond = measured.from_edge(part.most) if isinstance(part, LatencyCeiling) else 0
+        beyond = measured.from_edge(limit.most) if isinstance(limit, LatencyCeiling) else 0
         return Counts(beyond, measured.total)
     return measured
 

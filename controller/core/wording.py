@@ -6,7 +6,8 @@ from typing import Any
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
 from controller.core.evidence import Measure
-from controller.core.guards import AnyGuardTest, Part
+from controller.core.guards import AnyGuardTest
+from controller.core.limits import Limit
 from controller.core.needs import Need
 from controller.core.traffic import ALL
 
@@ -35,7 +36,7 @@ def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str
         what = ("errors " if test.name == "errors" else "bad ") if noun else ""
         return f"{percent_text(measure.share)} {what}of {number}"
     unit = " ms" if test.name == "latency" else ""
-    body, tail = (measure.percentile(part) for part in SHOWN_PERCENTILES)
+    body, tail = (measure.percentile(limit) for limit in SHOWN_PERCENTILES)
     return f"p50 {_value_text(body)}{unit}, p95 {_value_text(tail)}{unit} of {number}"
 
 
@@ -49,9 +50,9 @@ def percent_text(share: float) -> str:
     return f"{percent:.2g} %" if percent < 1 else f"{round(percent, 1):g} %"
 
 
-def breach_text(part: Part[Any]) -> str:
+def breach_text(limit: Limit[Any]) -> str:
     """Return what a candidate is that breaks the limit: `worse than the tolerated 1.25x`."""
-    return f"{'above' if part.is_ceiling else 'worse than'} {part.limit}"
+    return f"{'above' if limit.is_ceiling else 'worse than'} {limit.words}"
 
 
 def odds_text(log_evidence: float) -> str:
@@ -74,7 +75,7 @@ def need_text(need: Need) -> str:
 
 def ruled_out_text(test: AnyGuardTest, needed: float) -> str:
     """Return which increase over stable is ruled out with so much evidence, or nothing."""
-    return next(filter(None, (part.ruled_out(needed) for part in test.parts)), "")
+    return next(filter(None, (limit.ruled_out(needed) for limit in test.limits)), "")
 
 
 def _rounded(number: int) -> int:

@@ -38,7 +38,7 @@ def weighed(assessment: Assessment) -> list[Any]:
         assessment.stable,
         assessment.candidate,
         assessment.minutes,
-        *[(guard.name, guard.parts) for guard in assessment.guards],
+        *[(guard.name, guard.limits) for guard in assessment.guards],
     ]
 
 
@@ -141,21 +141,37 @@ def test_the_same_evidence_again_changes_nothing() -> None:
     assert weighed(assess(POLICY, evidence, once)) == weighed(once)
 
 
+USUAL = [(a_sample(90, 1), a_sample(10))] * 5
+FIRST, SECOND = stage(5, 0, *USUAL), stage(25, 9, *USUAL)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         {"history": (a_sample(99, 9),)},
         {"history": ()},
-        {"stages": (stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 3),)},
-        {"stages": (stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 4, (a_sample(90), a_sample(10, 9))),)},
-        {"stages": (stage(5, 1, *[(a_sample(90, 1), a_sample(10))] * 5),)},
+        {"stages": (FIRST,)},
         {"stages": ()},
+        {"stages": (FIRST, stage(25, 9, *USUAL[:3]))},
+        {"stages": (FIRST, stage(25, 9, *USUAL[:4], (a_sample(90), a_sample(10, 9))))},
+        {"stages": (stage(5, 0, *USUAL[:4], (a_sample(90), a_sample(10, 9))), SECOND)},
+        {"stages": (FIRST, stage(25, 8, *USUAL))},
+        {"stages": (stage(5, 0, *USUAL[:4]), SECOND)},
     ],
-    ids=["other history", "no history", "fewer minutes", "other last minute", "other clock", "no stage"],
+    ids=[
+        "other history",
+        "no history",
+        "fewer stages",
+        "no stage",
+        "fewer minutes",
+        "another last minute",
+        "another last minute of an earlier stage",
+        "a clock that was stepped back",
+        "fewer minutes of an earlier stage",
+    ],
 )
 def test_an_earlier_assessment_that_does_not_fit_is_not_used(changed: dict[str, Any]) -> None:
-    minutes = [(a_sample(90, 1), a_sample(10))] * 5
-    evidence = Evidence((stage(5, 0, *minutes), stage(25, 9, *minutes)), history=(a_sample(99, 1),))
+    evidence = Evidence((FIRST, SECOND), history=(a_sample(99, 1),))
     earlier = assess(POLICY, evidence)
     other = replace(evidence, **changed)
     assert weighed(assess(POLICY, other, earlier)) == weighed(assess(POLICY, other))
@@ -182,15 +198,15 @@ def test_the_state_of_every_part_survives_json_to_the_last_bit(evidence: Evidenc
     tick = at(10**4, a_sample(5, 1, latency=None), a_sample(5, 3, latency=None))
     guards: tuple[GuardTest[Any], ...] = assess(POLICY, evidence).guards
     for guard in guards:
-        adapters: list[TypeAdapter[Any]] = [TypeAdapter(type(part)) for part in guard.parts]
+        adapters: list[TypeAdapter[Any]] = [TypeAdapter(type(part)) for part in guard.limits]
         parts = tuple(
             adapter.validate_json(adapter.dump_json(part))
-            for adapter, part in zip(adapters, guard.parts, strict=True)
+            for adapter, part in zip(adapters, guard.limits, strict=True)
         )
-        read = replace(guard, parts=parts)
-        assert read.parts == guard.parts
+        read = replace(guard, limits=parts)
+        assert read.limits == guard.limits
         after, expected = (each.after(tick, alone=False, new_step=False) for each in (read, guard))
-        assert after.parts == expected.parts
+        assert after.limits == expected.limits
 
 
 # --- what cannot be what happened ---
@@ -259,7 +275,7 @@ def test_nothing_at_all_is_not_judged() -> None:
 def harm_of_errors(*stages: Stage) -> Any:
     """The evidence of the comparison of errors."""
     policy = a_policy(guards={"latency": "off", "errors": {"ceiling": "off"}})
-    return assess(policy, Evidence(stages)).guards[0].parts[0].harm
+    return assess(policy, Evidence(stages)).guards[0].limits[0].harm
 
 
 def test_what_waits_at_the_end_of_a_step_is_not_compared_with_the_next() -> None:
@@ -284,7 +300,7 @@ def test_stable_in_the_bake_is_not_looked_at() -> None:
         stage(100, 0, *[(late, a_sample(100, 15))] * 5) for late in (Sample(), a_sample(3, 3, latency=None))
     ]
     alone, beside = (assess(policy, Evidence((bake,))) for bake in bakes)
-    assert alone.guards[0].parts == beside.guards[0].parts
+    assert alone.guards[0].limits == beside.guards[0].limits
     assert alone.guards[0].log_harm() > math.log(100)
 
 

@@ -12,15 +12,8 @@ from scipy.stats import lognorm
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 from controller.core.evidence import Sample, Tick
-from controller.core.guards import (
-    Ceiling,
-    GuardTest,
-    LatencyComparison,
-    Part,
-    ShareComparison,
-    guard_tests,
-    guard_weight,
-)
+from controller.core.guards import GuardTest, guard_tests
+from controller.core.limits import Ceiling, LatencyComparison, Limit, ShareComparison
 from controller.core.sequential import Harm, Line
 from controller.core.sequential_histograms import Slower
 
@@ -61,7 +54,7 @@ def slow(edge: int, requests: int = 100) -> Histogram:
 @pytest.mark.parametrize("guards", POLICIES)
 def test_the_parts_of_a_guard_weigh_one_together(guards: dict[str, Any]) -> None:
     for test in guards_of(**guards).values():
-        assert len(test.weights) == len(test.parts)
+        assert len(test.weights) == len(test.limits)
         assert sum(test.weights) == pytest.approx(1)
         assert min(test.weights) > 0
 
@@ -69,17 +62,18 @@ def test_the_parts_of_a_guard_weigh_one_together(guards: dict[str, Any]) -> None
 @pytest.mark.parametrize("guards", POLICIES)
 def test_a_part_needs_what_makes_the_whole_account_enough_by_itself(guards: dict[str, Any]) -> None:
     tests = guards_of(**guards).values()
+    deciding = sum(test.decides for test in tests)
     for test in tests:
-        for part, weight in zip(test.parts, test.weights, strict=True):
-            weighed = part.harm.needed + math.log(weight * guard_weight(tests))
+        for part, weight in zip(test.limits, test.weights, strict=True):
+            weighed = part.harm.needed + math.log(weight / deciding)
             assert weighed == pytest.approx(math.log(100))
 
 
 def test_observing_guards_weigh_nothing_beside_those_that_decide() -> None:
     tests = guards_of(latency={"observe": True}, custom={"payments": {**SHARE, "observe": True}})
     assert [test.decides for test in tests.values()] == [True, False, False]
-    assert guard_weight(tests.values()) == 1
-    assert guard_weight(guards_of(custom={"payments": SHARE}).values()) == 1 / 3
+    assert tests["errors"].limits == guards_of(latency="off")["errors"].limits
+    assert tests["errors"].limits != guards_of(latency="on")["errors"].limits
 
 
 @pytest.mark.parametrize("guards", POLICIES)
@@ -88,8 +82,8 @@ def test_a_guard_that_saw_nothing_is_neither_harmed_nor_safe_nor_suspicious(guar
         untouched = fed(test, Sample(), Sample(), 5)
         assert untouched.log_harm() == pytest.approx(0)
         assert untouched.log_suspicion(alone=False) == pytest.approx(0)
-        assert all(part.log_safety == 0 for part in untouched.parts)
-        assert all(part.ruled_out(SAFE) == "" for part in untouched.parts)
+        assert all(part.log_safety == 0 for part in untouched.limits)
+        assert all(part.ruled_out(SAFE) == "" for part in untouched.limits)
 
 
 def test_a_guard_without_a_ceiling_has_nothing_to_suspect_a_candidate_of_that_serves_alone() -> None:
@@ -125,14 +119,14 @@ def test_a_guard_without_a_ceiling_has_nothing_to_suspect_a_candidate_of_that_se
     ],
 )
 def test_limits_are_named_as_the_policy_has_them(guards: dict[str, Any], limits: list[str]) -> None:
-    assert [part.limit for test in guards_of(**guards).values() for part in test.parts] == limits
+    assert [part.words for test in guards_of(**guards).values() for part in test.limits] == limits
 
 
 # --- ceilings ---
 
 
 def ceiling_of(test: Any) -> Ceiling[Any]:
-    return next(part for part in test.parts if isinstance(part, Ceiling))
+    return next(part for part in test.limits if isinstance(part, Ceiling))
 
 
 def test_a_ceiling_that_only_the_candidate_breaks_is_harm() -> None:
@@ -176,7 +170,7 @@ def test_a_stable_that_nobody_has_asked_yet_excuses_nothing() -> None:
 def test_while_the_candidate_serves_alone_only_ceilings_are_fed_and_stable_excuses_nothing() -> None:
     before = fed(guards_of()["errors"], a_sample(100, 20), a_sample(100, 20), 5)
     after = fed(before, a_sample(100, 100), a_sample(100, 20), 10, alone=True)
-    assert after.parts[0] == before.parts[0]
+    assert after.limits[0] == before.limits[0]
     assert ceiling_of(after).log_harm >= ceiling_of(after).harm.needed
     assert after.log_suspicion(alone=True) == pytest.approx(ceiling_of(after).log_harm)
 
@@ -200,7 +194,7 @@ def test_at_a_ceiling_inside_a_bucket_harm_counts_what_is_certain_and_safety_wha
 
 def comparison(factor: float = 1.21, past: Histogram | None = None) -> LatencyComparison:
     test = guards_of(latency={"tolerance": factor})["latency"]
-    part = test.parts[0]
+    part = test.limits[0]
     assert isinstance(part, LatencyComparison)
     return part.knowing([past]) if past else part
 
@@ -315,13 +309,13 @@ def test_the_percentile_that_is_shown_the_least_is_named() -> None:
 # --- comparisons of shares ---
 
 
-def share_part(part: Part[Counts]) -> ShareComparison:
+def share_part(part: Limit[Counts]) -> ShareComparison:
     assert isinstance(part, ShareComparison)
     return part
 
 
 def test_the_smaller_the_increase_the_more_requests_it_takes_to_rule_it_out() -> None:
-    part, said = share_part(guards_of()["errors"].parts[0]), []
+    part, said = share_part(guards_of()["errors"].limits[0]), []
     for _ in range(200):
         part = part.after(Counts(0, 20), Counts(0, 5), new_step=False)
         said.append(part.ruled_out(SAFE))
@@ -335,7 +329,7 @@ def test_the_smaller_the_increase_the_more_requests_it_takes_to_rule_it_out() ->
 
 @pytest.mark.parametrize("extra", [2, 6, 15])
 def test_an_increase_that_is_there_is_not_ruled_out(extra: int) -> None:
-    part = share_part(guards_of()["errors"].parts[0])
+    part = share_part(guards_of()["errors"].limits[0])
     for _ in range(60):
         part = part.after(Counts(10, 1000), Counts(10 + 10 * extra, 1000), new_step=False)
         words = part.ruled_out(SAFE)
@@ -343,7 +337,7 @@ def test_an_increase_that_is_there_is_not_ruled_out(extra: int) -> None:
 
 
 def test_a_guards_comparison_uses_the_tolerance_of_the_policy() -> None:
-    part = guards_of(errors={"tolerance": {"factor": 1.5, "points": "0.4%"}})["errors"].parts[0]
+    part = guards_of(errors={"tolerance": {"factor": 1.5, "points": "0.4%"}})["errors"].limits[0]
     assert isinstance(part.harm, Harm)
     assert part.harm.line == Line(1.5, 0.004)
     assert part.safety[0].line == Line(1.5, 0.004)
@@ -353,10 +347,10 @@ def test_history_makes_the_comparison_know_stable_and_is_no_evidence() -> None:
     for test in guards_of().values():
         known = test.knowing([a_sample(200, 10)] * 20)
         assert known.log_harm() == pytest.approx(0)
-        assert known.parts[0] != test.parts[0]
-        assert known.parts[1:] == test.parts[1:]
+        assert known.limits[0] != test.limits[0]
+        assert known.limits[1:] == test.limits[1:]
     known = guards_of()["errors"].knowing([a_sample(200, 10)] * 20)
-    assert known.parts[0].harm.stable.share == pytest.approx(0.05, rel=0.2)
+    assert known.limits[0].harm.stable.share == pytest.approx(0.05, rel=0.2)
 
 
 def test_history_that_says_nothing_of_a_guard_is_skipped() -> None:
@@ -384,7 +378,7 @@ def test_a_custom_share_is_compared_like_errors() -> None:
         a_sample(100, 5, latency=None),
         8,
     )
-    assert [part.log_harm for part in custom.parts] == [part.log_harm for part in errors.parts]
+    assert [part.log_harm for part in custom.limits] == [part.log_harm for part in errors.limits]
     assert custom.log_harm() > 0
 
 
@@ -410,7 +404,7 @@ def test_a_custom_metric_that_one_side_lacks_waits_for_it(stable: Counts | None)
     test = guards_of(custom={"payments": SHARE})["payments"]
     waits = fed(test, measured("payments", stable), measured("payments", Counts(5, 5)))
     assert waits.log_harm() == test.log_harm()
-    assert waits.parts[0].harm.waiting == (Counts(0, 0), Counts(5, 5))
+    assert waits.limits[0].harm.waiting == (Counts(0, 0), Counts(5, 5))
 
 
 def test_a_measure_of_the_wrong_kind_is_no_measure() -> None:
@@ -439,5 +433,5 @@ def test_the_evidence_of_a_guard_is_never_more_than_that_of_its_strongest_part(
     ours: int, theirs: int, minutes: int
 ) -> None:
     test = fed(guards_of()["errors"], a_sample(100, ours), a_sample(100, theirs), minutes)
-    assert test.log_harm() <= max(part.log_harm for part in test.parts) + 1e-12
-    assert test.log_harm() >= min(part.log_harm for part in test.parts) - 1e-12
+    assert test.log_harm() <= max(part.log_harm for part in test.limits) + 1e-12
+    assert test.log_harm() >= min(part.log_harm for part in test.limits) - 1e-12

@@ -371,6 +371,16 @@ def test_a_new_step_drops_what_waits() -> None:
     assert waits.after(some(3, 0, 0, 0), some(1, 1, 0, 0), new_step=True) == fresh
 
 
+def test_a_new_step_lays_part_of_the_bets_anew() -> None:
+    prior = Slower(1, NEEDED).bets.weights
+    like = some(500, 300, 150, 50), some(50, 30, 15, 5)
+    settled = after_all(Slower(1, NEEDED), [like] * 60)
+    stays, moves = settled.after(*like), settled.after(*like, new_step=True)
+    assert min(now / first for now, first in zip(stays.bets.weights, prior, strict=True)) < 0.1
+    assert min(now / first for now, first in zip(moves.bets.weights, prior, strict=True)) >= 0.25
+    assert moves.log_evidence == stays.log_evidence
+
+
 OTHER = Histogram((10.0, 20.0, 41.0), (1, 1, 1, 1))
 
 

@@ -256,7 +256,7 @@ def test_what_a_controller_keeps_in_mind_is_what_another_reads_anew_to_the_bit(w
         if seen.assessment and seen.decision and seen.decision.event is None:
             anew = look(world.outside, SERVICE).assessment
             assert anew is not None
-            assert [test.parts for test in anew.guards] == [test.parts for test in seen.assessment.guards]
+            assert [test.limits for test in anew.guards] == [test.limits for test in seen.assessment.guards]
             compared.append(sum(len(stage.ticks) for stage in anew.evidence.stages))
 
     world.roll_out(act=act)
