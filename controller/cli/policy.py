@@ -62,6 +62,7 @@ def explain(
         return
     for line in explanation_lines(explanation):
         print(line)
+    print(f"\nHow it would decide on your traffic: canary simulate {file} --rps 10 --errors 0.5%")
 
 
 @app.command()

@@ -56,6 +56,7 @@ def test_explain_tells_a_person_what_will_happen() -> None:
     result = CliRunner().invoke(app, ["explain", STANDARD])
     assert result.exit_code == 0
     assert "A good release takes about 48m" in result.stdout
+    assert f"canary simulate {STANDARD} --rps 10" in result.stdout
 
 
 def test_explain_tells_what_each_custom_guard_does() -> None:
