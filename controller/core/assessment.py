@@ -7,7 +7,7 @@ are new; one that starts again gets the same, to the last bit, from the same evi
 from dataclasses import dataclass, field
 
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import Evidence, Sample, Stage
+from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.guards import AnyGuardTest, guard_tests
 from controller.core.policy import Policy
 from controller.core.traffic import ALL
@@ -41,12 +41,10 @@ def assess(policy: Policy, evidence: Evidence, earlier: Assessment | None = None
     """Weigh the evidence; an `earlier` assessment by the same policy spares the minutes that it holds."""
     if evidence.problem:
         return Assessment(evidence, problem=f"the metrics cannot be read: {evidence.problem}")
-    if earlier is None or not _continues(evidence, earlier):
-        earlier = Assessment(
-            Evidence(history=evidence.history),
-            tuple(test.knowing(evidence.history) for test in guard_tests(policy)),
-        )
     try:
+        if earlier is None or not _continues(evidence, earlier):
+            guards = tuple(test.knowing(evidence.history) for test in guard_tests(policy))
+            earlier = Assessment(Evidence(history=evidence.history), guards)
         return _extended(earlier, evidence)
     except EvidenceInvalid as invalid:
         return Assessment(evidence, problem=f"the metrics cannot be judged: {invalid}")
@@ -75,7 +73,17 @@ def _extended(earlier: Assessment, evidence: Evidence) -> Assessment:
                 raise EvidenceInvalid(f"the minute that ends at {tick.end:%H:%M} comes twice or out of order")
             last = tick.end
             alone, new_step = stage.percent == ALL, number > 0 and position == 0
-            guards = tuple(test.after(tick, alone=alone, new_step=new_step) for test in guards)
+            guards = tuple(_after(test, tick, alone=alone, new_step=new_step) for test in guards)
             if number == len(stages) - 1:
                 stable, candidate = stable + tick.stable, candidate + tick.candidate
     return Assessment(evidence, guards, stable, candidate)
+
+
+def _after(test: AnyGuardTest, tick: Tick, *, alone: bool, new_step: bool) -> AnyGuardTest:
+    """Return a guard after a minute; one that only observes must not blind the others."""
+    try:
+        return test.after(tick, alone=alone, new_step=new_step)
+    except EvidenceInvalid:
+        if test.decides:
+            raise
+        return test

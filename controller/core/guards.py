@@ -22,9 +22,12 @@ from controller.core.limits import (
     points_text,
 )
 from controller.core.policy import CustomGuard, ErrorGuard, LatencyGuard, Policy
-from controller.core.sequential import Harm, Line, Safety, log_sum
+from controller.core.sequential import FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
+
+RECURS = 0.6
+"""So much of the evidence needed makes harm that comes and goes a reason to wait: two bad minutes or more."""
 
 COMPARISON_SHARE = 0.75
 """The comparison's part of a guard's evidence where there are ceilings, too; they share the rest."""
@@ -48,7 +51,10 @@ class GuardTest(Generic[M]):
     def knowing(self, history: Iterable[Sample]) -> Self:
         """Return the guard with stable's past known."""
         known = [measured for sample in history if (measured := self.measure(sample)) is not None]
-        return replace(self, limits=tuple(limit.knowing(known) for limit in self.limits))
+        try:
+            return replace(self, limits=tuple(limit.knowing(known) for limit in self.limits))
+        except EvidenceInvalid as invalid:
+            raise EvidenceInvalid(f"{self.name}: {invalid}") from None
 
     def after(self, tick: Tick, *, alone: bool, new_step: bool) -> Self:
         """Return the guard after one more minute; `alone`: the candidate has no stable beside it.
@@ -73,6 +79,14 @@ class GuardTest(Generic[M]):
         """Return the weighted average of the limits' evidence, in nats."""
         weighed = zip(self.limits, self.weights, strict=True)
         return log_sum([math.log(weight) + limit.log_harm for limit, weight in weighed])
+
+    def recurs(self, *, alone: bool) -> bool:
+        """Tell whether a limit is broken again and again, with good minutes in between."""
+        return any(
+            limit.harm.recurring >= RECURS * limit.harm.needed
+            for limit in self.limits
+            if limit.is_ceiling or not alone
+        )
 
     def log_suspicion(self, *, alone: bool) -> float:
         """Return the same average of the limits that mean something here: `alone`, only of ceilings."""
@@ -174,7 +188,9 @@ def _latency_test(
 
 
 def _no_larger_tail(percentile: float) -> Safety:
-    return Safety(Line(1, TAIL_SLACK * (1 - percentile)), own_rates=True)
+    tail = 1 - percentile
+    as_made = Rate(tail * FIRST_TOTAL, FIRST_TOTAL)
+    return Safety(Line(1, TAIL_SLACK * tail), own_rates=True, stable=as_made, candidate=as_made)
 
 
 def _weights(ceilings: int) -> tuple[float, ...]:

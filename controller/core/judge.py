@@ -213,15 +213,24 @@ def _of_nothing_measured(case: _Case) -> _Said | None:
         return _Said(VerdictValue.UNMEASURED, "nothing to compare with")
     if not case.candidate.total:
         return _Said(VerdictValue.UNMEASURED, "nothing was measured of the candidate")
+    if not (case.alone or case.stable.total) and case.assessment.stable.requests:
+        return _Said(VerdictValue.UNMEASURED, "nothing was measured of stable")
     return None
 
 
 def _of_suspicion(case: _Case) -> _Said | None:
     if case.test.log_suspicion(alone=case.alone) < SUSPICION:
-        return None
+        return _of_recurring_harm(case)
     worst = max(case.limits, key=lambda limit: limit.log_harm)
     need = need_for_harm(worst, case.stable, case.candidate, case.assessment.minutes)
     return _Said(VerdictValue.UNSURE, f"looks {breach_text(worst)}, not sure yet: {need_text(need)}", need)
+
+
+def _of_recurring_harm(case: _Case) -> _Said | None:
+    if not case.test.recurs(alone=case.alone):
+        return None
+    worst = max(case.limits, key=lambda limit: limit.harm.recurring)
+    return _Said(VerdictValue.UNSURE, f"again and again {breach_text(worst)}, with good minutes in between")
 
 
 def _of_missing_proof(case: _Case) -> _Said | None:
@@ -280,6 +289,8 @@ def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: 
     minutes = max(_minutes(hold) - minutes_seen, for_requests, 0)
     if not (requests or minutes):
         return verdict
+    if verdict.requests_missing and verdict.value is not VerdictValue.PASS:
+        return verdict  # it has said what is missing
     side = "" if alone else " on each side"
     needs = [f"{counted(requests, 'more request')}{side}"] if requests else []
     needs += [counted(minutes, "more minute")] if minutes else []

@@ -61,14 +61,14 @@ def _growth_of_harm(limit: Limit[Any], stable: Measure, candidate: Measure) -> f
     if isinstance(harm, Slower):
         return harm.log_evidence / candidate.total if candidate.total else 0.0
     share, rate = _smoothed(_bad(limit, candidate)), harm.stable.share
-    if share <= harm.line.at(rate) or _is_missing(harm.line, stable):
+    if not harm.line.at(rate) < min(share, 1) or _is_missing(harm.line, stable):
         return 0.0
     return growth(harm.line, stable.total, candidate.total, rate, share)
 
 
 def _growth_of_safety(test: Safety, stable: Measure, candidate: Measure) -> float:
     stable_share, share = test.shares()
-    if share >= test.line.at(stable_share) or _is_missing(test.line, stable) or not candidate.total:
+    if not share < test.line.at(stable_share) < 1 or _is_missing(test.line, stable) or not candidate.total:
         return 0.0
     return growth(test.line, stable.total, candidate.total, stable_share, share)
 

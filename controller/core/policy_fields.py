@@ -116,6 +116,8 @@ def _parse_ceiling(value: object) -> float | None:
     share = units.parse_share(value)
     if not share:
         raise UnitInvalid("a ceiling of 0% would blame the first error; write off for no ceiling")
+    if share >= 1:
+        raise UnitInvalid("a ceiling of 100% cannot be broken; write off for no ceiling")
     return share
 
 

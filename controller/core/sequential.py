@@ -39,6 +39,9 @@ SHARED = 0.01
 SHARED_AT_A_STEP = 0.3
 """How much of the bets is laid anew each minute, and when the traffic moves: late harm is found, too."""
 
+RECURRING_CASH = 0.7
+"""What is not bet in the account of harm that comes and goes, which limits what good minutes take of it."""
+
 MEMORY = 0.97
 SAFETY_MEMORY = 0.98
 """What a minute's counts are worth one minute later, for the rates that bets are based on."""
@@ -182,6 +185,18 @@ class Mixture:
 
     weights: tuple[float, ...]
 
+    def laid_anew(self, prior: tuple[float, ...], shared: float) -> "Mixture":
+        """Return the bets with a part of them laid anew as at first."""
+        pairs = zip(self.weights, prior, strict=True)
+        return Mixture(tuple((1 - shared) * weight + shared * first for weight, first in pairs))
+
+    def with_cash(self, least: float) -> "Mixture":
+        """Return the bets with at least so much unbet, which limits what the next minute can lose."""
+        cash, *bets = self.weights
+        if cash >= least:
+            return self
+        return Mixture((least, *(bet * (1 - least) / (1 - cash) for bet in bets)))
+
     def after(
         self, logs: Iterable[float], prior: tuple[float, ...], shared: float
     ) -> tuple[float, "Mixture"]:
@@ -190,9 +205,8 @@ class Mixture:
         largest = max(known)
         won = [weight * math.exp(log - largest) for weight, log in zip(self.weights, known, strict=True)]
         total = sum(won)
-        kept = (1 - shared) / total
-        weights = tuple(kept * each + shared * first for each, first in zip(won, prior, strict=True))
-        return largest + math.log(total), Mixture(weights)
+        mixture = Mixture(tuple(each / total for each in won)).laid_anew(prior, shared)
+        return largest + math.log(total), mixture
 
 
 _BETS = (CASH, *PRIOR)
@@ -204,8 +218,12 @@ class Harm:
     """Evidence that the candidate is beyond a line: H of the design, with its cap and its fast path.
 
     `needed` is the evidence in nats at which somebody will act; one minute counts for at most
-    1/`minutes` of it, so that a burst is not taken for a bad revision. The fast path is not capped, for jumps
-    of 25 points and more. With `minutes` of 0 there is neither a cap nor a fast path.
+    1/`minutes` of it, so that a burst is not taken for a bad revision. The minute after may lose no more than
+    that, or what was capped would be paid back in full. The fast path is not capped, for jumps of 25 points
+    and more. With `minutes` of 0 there is neither a cap nor a fast path.
+
+    `recurring` is an account of its own, of harm that comes and goes: it starts anew whenever it is spent, so
+    it promises nothing and is a reason to wait, never to act.
     """
 
     line: Line
@@ -215,6 +233,7 @@ class Harm:
     fast: float = 0.0
     bets: Mixture = Mixture(_BETS)
     fast_bets: Mixture = Mixture(_FAST_BETS)
+    recurring: float = 0.0
     stable: Rate = Rate()
     waiting: tuple[Counts, Counts] = (NOTHING, NOTHING)
 
@@ -234,47 +253,56 @@ class Harm:
 
     def after(self, stable: Counts, candidate: Counts, *, new_step: bool = False) -> "Harm":
         """Return the test after one more minute; `new_step`: the first one since the traffic was moved."""
-        before = replace(self, waiting=(NOTHING, NOTHING)) if new_step else self
+        before = self._at_a_new_step() if new_step else self
         stable, candidate = before.waiting[0] + stable, before.waiting[1] + candidate
         if not candidate.total or (self.line.factor and not stable.total):
             return replace(before, waiting=(stable, candidate))
-        shared = SHARED_AT_A_STEP if new_step else SHARED
-        log, bets = self._bet(self.line, self.bets, ODDS, _BETS, stable, candidate, shared)
-        if not self.minutes:
-            capped, fast, fast_bets = self.capped + log, 0.0, self.fast_bets
-        else:
-            most = (self.needed - math.log1p(-FAST_SHARE)) / self.minutes
-            capped = self.capped + min(log, most)
-            far = Line(self.line.factor, self.line.points + FAST_POINTS)
-            log, fast_bets = self._bet(far, self.fast_bets, FAST_ODDS, _FAST_BETS, stable, candidate, shared)
-            fast = self.fast + log
-        return Harm(
-            self.line,
-            self.needed,
-            self.minutes,
-            capped,
-            fast,
-            bets,
-            fast_bets,
-            self.stable.after(stable, MEMORY),
+        return replace(
+            before._bet(stable, candidate),  # noqa: SLF001 -- a copy of our own
+            stable=self.stable.after(stable, MEMORY),
+            waiting=(NOTHING, NOTHING),
         )
 
-    def _bet(
-        self,
-        line: Line,
-        bets: Mixture,
-        odds: tuple[float, ...],
-        prior: tuple[float, ...],
-        stable: Counts,
-        candidate: Counts,
-        shared: float,
-    ) -> tuple[float, Mixture]:
+    def _at_a_new_step(self) -> "Harm":
+        """Return the test as the traffic moves: what waits is dropped, and a part of the bets laid anew."""
+        return replace(
+            self,
+            bets=self.bets.laid_anew(_BETS, SHARED_AT_A_STEP),
+            fast_bets=self.fast_bets.laid_anew(_FAST_BETS, SHARED_AT_A_STEP),
+            waiting=(NOTHING, NOTHING),
+        )
+
+    def _bet(self, stable: Counts, candidate: Counts) -> "Harm":
+        logs = self._logs(self.line, ODDS, stable, candidate)
+        if not logs:
+            return self
+        log, bets = self.bets.after(logs, _BETS, SHARED)
+        if not self.minutes:
+            return replace(self, capped=self.capped + log, bets=bets)
+        most = (self.needed - math.log1p(-FAST_SHARE)) / self.minutes
+        if log > most:
+            log, bets = most, bets.with_cash(math.exp(-most))
+        far = Line(self.line.factor, self.line.points + FAST_POINTS)
+        fast_logs = self._logs(far, FAST_ODDS, stable, candidate)
+        fast_log, fast_bets = 0.0, self.fast_bets
+        if fast_logs:
+            fast_log, fast_bets = self.fast_bets.after(fast_logs, _FAST_BETS, SHARED)
+        return replace(
+            self,
+            capped=self.capped + log,
+            bets=bets,
+            fast=self.fast + fast_log,
+            fast_bets=fast_bets,
+            recurring=recurring_after(self.recurring, logs, PRIOR, most),
+        )
+
+    def _logs(self, line: Line, odds: tuple[float, ...], stable: Counts, candidate: Counts) -> list[float]:
+        """Return the log e-values of bets on these odds; none where there is no room beyond the line."""
         rate = self.stable.share
         limit = line.at(rate)
         if limit > NO_ROOM:
-            return 0.0, bets
-        logs = (log_e_value(line, stable, candidate, rate, odds_times(limit, times)) for times in odds)
-        return bets.after(logs, prior, shared)
+            return []
+        return [log_e_value(line, stable, candidate, rate, odds_times(limit, times)) for times in odds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +351,16 @@ class Safety:
             return self.candidate.share, self.candidate.share
         pooled = (self.stable.bad + self.candidate.bad) / (self.stable.total + self.candidate.total)
         return pooled, pooled
+
+
+def recurring_after(recurring: float, logs: Sequence[float], prior: Sequence[float], most: float) -> float:
+    """Return the account of harm that comes and goes after a minute with these log e-values.
+
+    It never learns: each minute the same part is bet, on the prior, and it wins `most` at most.
+    """
+    bet = math.log((1 - RECURRING_CASH) / sum(prior))
+    won = [bet + math.log(weight) + log for weight, log in zip(prior, logs, strict=True)]
+    return max(0.0, recurring + min(most, log_sum([math.log(RECURRING_CASH), *won])))
 
 
 def log_sum(logs: Sequence[float]) -> float:

@@ -20,7 +20,13 @@ from itertools import accumulate
 from statistics import NormalDist
 
 from controller.core.counts import ROUNDING, EvidenceInvalid, Histogram
-from controller.core.sequential import AGREEING_MINUTES, SHARED, SHARED_AT_A_STEP, Mixture
+from controller.core.sequential import (
+    AGREEING_MINUTES,
+    SHARED,
+    SHARED_AT_A_STEP,
+    Mixture,
+    recurring_after,
+)
 
 CASH = 0.15
 # The whole distribution moves: by so many standard deviations, were it normal.
@@ -51,14 +57,15 @@ _normal = NormalDist()
 class Slower:
     """Evidence that the candidate is more than `factor` times stable: L of the design, with its cap.
 
-    `needed` and `minutes` are those of `sequential.Harm`; with `minutes` of 0 there is no cap. `past` is
-    stable's histogram, discounted; the first minute is not bet on where there is none.
+    `needed`, `minutes` and `recurring` are those of `sequential.Harm`; with `minutes` of 0 there is no cap.
+    `past` is stable's histogram, discounted; the first minute is not bet on where there is none.
     """
 
     factor: float
     needed: float
     minutes: float = AGREEING_MINUTES
     log_evidence: float = 0.0
+    recurring: float = 0.0
     bets: Mixture = _FIRST_BETS
     bounds: tuple[float, ...] = ()
     past: tuple[float, ...] = ()
@@ -78,23 +85,18 @@ class Slower:
         """
         stable.check_comparable(candidate)
         before = self._on(stable.bounds)
+        if new_step:
+            before = replace(before, bets=before.bets.laid_anew(_BETS, SHARED_AT_A_STEP), waiting=((), ()))
         stable_counts, counts = stable.counts, candidate.counts
-        if not new_step and before.waiting[0]:
+        if before.waiting[0]:
             stable_counts = _sum(before.waiting[0], stable_counts)
             counts = _sum(before.waiting[1], counts)
         if not (any(stable_counts) and any(counts)):
             return replace(before, waiting=(stable_counts, counts))
-        log, bets = before._bets_on(stable_counts, counts, SHARED_AT_A_STEP if new_step else SHARED)  # noqa: SLF001
-        if self.minutes:
-            log = min(log, self.needed / self.minutes)
-        return Slower(
-            self.factor,
-            self.needed,
-            self.minutes,
-            self.log_evidence + log,
-            bets,
-            before.bounds,
-            _discounted(before.past, stable_counts),
+        return replace(
+            before._bet(stable_counts, counts),  # noqa: SLF001 -- a copy of our own
+            past=_discounted(before.past, stable_counts),
+            waiting=((), ()),
         )
 
     def _on(self, bounds: tuple[float, ...]) -> "Slower":
@@ -104,14 +106,19 @@ class Slower:
             raise EvidenceInvalid("latencies are counted in different buckets at different times")
         return self
 
-    def _bets_on(
-        self, stable: tuple[int, ...], candidate: tuple[int, ...], shared: float
-    ) -> tuple[float, Mixture]:
+    def _bet(self, stable: tuple[int, ...], candidate: tuple[int, ...]) -> "Slower":
         if not self.past:
-            return 0.0, self.bets
+            return self
         lowered = _lowered(candidate, self.bounds, self.factor)
         logs = [*_shift_logs(self.past, stable, lowered), *_tail_logs(self.past, stable, lowered)]
-        return self.bets.after(logs, _BETS, shared)
+        log, bets = self.bets.after(logs, _BETS, SHARED)
+        if not self.minutes:
+            return replace(self, log_evidence=self.log_evidence + log, bets=bets)
+        most = self.needed / self.minutes
+        if log > most:
+            log, bets = most, bets.with_cash(math.exp(-most))
+        recurring = recurring_after(self.recurring, logs, _BETS[1:], most)
+        return replace(self, log_evidence=self.log_evidence + log, bets=bets, recurring=recurring)
 
 
 def _shift_logs(past: Sequence[float], stable: Sequence[int], candidate: Sequence[int]) -> Iterator[float]:
@@ -126,7 +133,10 @@ def _shift_logs(past: Sequence[float], stable: Sequence[int], candidate: Sequenc
         below += mass
     for shift in SHIFTS:
         weights = [math.exp(shift * score) for score, _, _, _ in known]
-        scale = sum(weight * mass for weight, (_, mass, _, _) in zip(weights, known, strict=True))
+        # Buckets that stable hardly ever had do not count: the scale must not depend on this minute.
+        scale = sum(
+            weight * mass for weight, (_, mass, _, _) in zip(weights, known, strict=True) if mass > ROUNDING
+        )
         log = -math.log(scale) * sum(candidate)
         for weight, (score, _, theirs, both) in zip(weights, known, strict=True):
             if both:

@@ -14,6 +14,8 @@ from controller.core.traffic import ALL
 SHOWN_PERCENTILES = (0.5, 0.95)
 EXACT = 100.0
 """Values from here on are written without digits after the point."""
+A_WEEK = 7 * 24 * 60
+"""Minutes beyond these are not counted for people."""
 LARGEST_ODDS = 9
 """Odds beyond a thousand million to one, in powers of ten, are not told apart: nobody believes them."""
 
@@ -21,6 +23,8 @@ LARGEST_ODDS = 9
 def numbers_text(test: AnyGuardTest, assessment: Assessment) -> str:
     """Return both revisions' numbers in the latest stage, as the guard sees them."""
     minutes = counted(assessment.minutes, "minute")
+    if before := sum(len(stage.ticks) for stage in assessment.evidence.stages[:-1]):
+        minutes += f" after {before:,} in earlier steps"
     candidate = f"candidate {_measure_text(test, test.measure(assessment.candidate), 'request')}"
     if assessment.stage is None or assessment.stage.percent == ALL:
         return f"{candidate}, over {minutes}"
@@ -36,7 +40,7 @@ def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str
         what = ("errors " if test.name == "errors" else "bad ") if noun else ""
         return f"{percent_text(measure.share)} {what}of {number}"
     unit = " ms" if test.name == "latency" else ""
-    body, tail = (measure.percentile(limit) for limit in SHOWN_PERCENTILES)
+    body, tail = (measure.percentile(share) for share in SHOWN_PERCENTILES)
     return f"p50 {_value_text(body)}{unit}, p95 {_value_text(tail)}{unit} of {number}"
 
 
@@ -69,7 +73,8 @@ def need_text(need: Need) -> str:
     """Return what is missing: `about 380 more requests to the candidate, 6 minutes at the present rate`."""
     if not need.requests:
         return "the numbers so far do not tell how many more requests that takes"
-    requests, minutes = counted(_rounded(need.requests), "more request"), counted(need.minutes, "minute")
+    requests = counted(_rounded(need.requests), "more request")
+    minutes = "more than a week" if need.minutes > A_WEEK else counted(_rounded(need.minutes), "minute")
     return f"about {requests} to the candidate, {minutes} at the present rate"
 
 

@@ -419,3 +419,89 @@ def test_what_is_a_share_at_one_time_and_a_distribution_at_another_is_unmeasured
     evidence = staged((5, paying(1, 100), paying(1, 100), 2), (25, mixed, mixed, 1))
     ticks = tuple(tick for stage in evidence.stages for tick in stage.ticks)
     assert judge(policy, HOLD, assess(policy, Evidence((Stage(5, ticks),)))).value is VerdictValue.UNMEASURED
+
+
+# --- harm that comes and goes ---
+
+
+def every(number: int, good: Sample, bad: Sample, stable: Sample, minutes: int = 40) -> list[Tick]:
+    """Minutes of which each so manieth is bad on the candidate alone."""
+    ends = [NOW + timedelta(minutes=minute) for minute in range(minutes)]
+    return [Tick(end, stable, good if minute % number else bad) for minute, end in enumerate(ends, start=1)]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_errors_that_come_and_go_are_never_passed_and_never_called_within_limits(number: int) -> None:
+    policy = a_policy(guards={"latency": "off"})
+    good, bad = a_sample(1000, 10, latency=None), a_sample(1000, 250, latency=None)
+    ticks = every(number, good, bad, a_sample(3000, 30, latency=None))
+    for minutes in range(3 * number, len(ticks) + 1):
+        verdict = judge(policy, HOLD, assess(policy, Evidence((Stage(25, tuple(ticks[:minutes])),))))
+        assert verdict.value in {VerdictValue.UNSURE, VerdictValue.FAIL}
+        assert "within limits" not in verdict.reason
+
+
+def test_slowness_that_comes_and_goes_is_never_passed() -> None:
+    policy = a_policy(guards={"errors": "off"})
+    ticks = every(2, a_sample(100, slow=0.01), a_sample(100, latency=250), a_sample(300, slow=0.01))
+    for minutes in range(6, len(ticks) + 1):
+        verdict = judge(policy, HOLD, assess(policy, Evidence((Stage(25, tuple(ticks[:minutes])),))))
+        assert verdict.value in {VerdictValue.UNSURE, VerdictValue.FAIL}
+
+
+def test_bursts_do_not_hide_steady_harm_that_comes_later() -> None:
+    policy = a_policy(guards={"latency": "off"})
+    good, bad = a_sample(1000, 10, latency=None), a_sample(1000, 100, latency=None)
+    bursts = every(2, good, bad, a_sample(3000, 30, latency=None))
+    steady = [replace(tick, end=tick.end + timedelta(hours=1), candidate=bad) for tick in bursts[:10]]
+    evidence = Evidence((Stage(25, (*bursts, *steady)),))
+    assert judge(policy, HOLD, assess(policy, evidence)).value is VerdictValue.FAIL
+
+
+def test_one_bad_minute_holds_a_step_for_a_few_minutes_at_most() -> None:
+    policy = a_policy(guards={"latency": "off"})
+    good, bad = a_sample(1000, 10, latency=None), a_sample(1000, 250, latency=None)
+    ticks = every(20, good, bad, a_sample(3000, 30, latency=None))[:30]
+    assert (
+        judge(policy, HOLD, assess(policy, Evidence((Stage(25, tuple(ticks)),)))).value is VerdictValue.PASS
+    )
+
+
+# --- what the attack on it found ---
+
+
+def test_numbers_of_a_step_tell_of_the_minutes_before_it() -> None:
+    sample = a_sample(1000, 10)
+    verdict = judge(
+        a_policy(), HOLD, assess(a_policy(), staged((5, sample, sample, 7), (25, sample, sample, 6)))
+    )
+    assert "over 6 minutes after 7 in earlier steps" in verdict.reason
+
+
+def test_a_custom_guard_whose_stable_has_no_data_is_unmeasured() -> None:
+    verdict = verdict_of(GOOD, paying(90, 100), a_policy(guards={"custom": PAYMENTS | {"payments": SHARE}}))
+    assert verdict.value is VerdictValue.UNMEASURED
+    assert "nothing was measured of stable" in verdict.reason
+
+
+SHARE = {"bad": 'metric.type="x"', "total": 'metric.type="y"'}
+
+
+def test_a_history_in_other_buckets_is_unmeasured() -> None:
+    other = Sample({"200": 2}, Histogram((1.0,), (1, 1)))
+    evidence = replace(staged((5, GOOD, GOOD, 3)), history=(other,))
+    verdict = judge(a_policy(), HOLD, assess(a_policy(), evidence))
+    assert verdict.value is VerdictValue.UNMEASURED
+    assert "different buckets" in verdict.reason
+
+
+def test_proof_is_never_reached_and_never_crashes_where_stable_always_fails() -> None:
+    failing = a_sample(1000, 1000, latency=None)
+    policy = a_policy(advance_on="proven", guards={"latency": "off", "errors": {"ceiling": "off"}})
+    assert verdict_of(failing, failing, policy).value is VerdictValue.UNSURE
+
+
+def test_bad_buckets_of_an_observing_guard_do_not_blind_the_others() -> None:
+    policy = a_policy(guards={"latency": {"observe": True}})
+    other = replace(a_sample(100, 50), latencies=Histogram((1.0,), (50, 50)))
+    assert verdict_of(a_sample(1000, 10), other, policy).value is VerdictValue.FAIL
