@@ -372,10 +372,8 @@ def test_a_new_step_drops_what_waits() -> None:
 
 
 def test_a_new_step_lays_part_of_the_bets_anew_so_that_its_harm_counts_at_once() -> None:
-    settled, harmful = (
-        after_all(Slower(1, NEEDED), [(some(500, 300, 150, 50), some(50, 30, 15, 5))] * 60),
-        (some(500, 300, 150, 50), some(46, 31, 16, 7)),
-    )
+    settled = after_all(Slower(1, NEEDED, 0), [(some(500, 300, 150, 50), some(50, 30, 15, 5))] * 60)
+    harmful = some(500, 300, 150, 50), some(15, 30, 30, 25)
     stays, moves = settled.after(*harmful), settled.after(*harmful, new_step=True)
     assert moves.log_evidence - settled.log_evidence > stays.log_evidence - settled.log_evidence > 0
 
