@@ -9,7 +9,7 @@ Rules:
   reaches 1/a is at most a, over all looks together. It is kept as a logarithm, in nats.
 - Each minute is a block of its own, and bets are made before it is seen: nothing is pooled over minutes or
   steps, so a drift that both revisions share is no evidence. A minute in which one side had no request waits
-  for the next; that rule looks at the traffic alone, so it costs nothing.
+  for the next; that rule looks at the traffic alone, and the rates should stand still for so long.
 
 The e-value of a block is the likelihood of an alternative over that of the point of the null nearest to it:
 R. Turner, A. Ly and P. Gruenwald, "Generic E-variables for exact sequential k-sample tests" (2024,
