@@ -49,7 +49,7 @@ def _run() -> int:
         return run()
     except Stopped as stopped:
         words, code = STOPPING[stopped.args[0]]
-        goes_on = "the rollout stays as it is, and the same command goes on with it"
+        goes_on = "a rollout stays as it is, and the same command goes on with it"
         print(f"canary: {words}; {goes_on}", file=sys.stderr)  # noqa: T201
         return code
 

@@ -1,11 +1,12 @@
 """The power of a policy: many simulated rollouts on all cores, and what came of them in numbers."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from statistics import quantiles
 
 from controller.core.policy import Policy
@@ -63,10 +64,19 @@ def outcomes(
             on_done()
         return
     run = partial(simulate, policy, users)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for outcome in pool.map(run, seeds, chunksize=max(1, runs // (workers * 8))):
+    with _pool(workers) as pool:
+        for outcome in pool.imap(run, seeds, chunksize=max(1, min(50, runs // (workers * 8)))):
             yield outcome
             on_done()
+
+
+def _pool(workers: int) -> Pool:
+    """Return processes that end with the one that asks: an interruption is heard here, and only here."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return get_context("spawn").Pool(workers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def summary(found: Sequence[Outcome]) -> Power:

@@ -1,6 +1,13 @@
 """The command that foresees: what it prints, that it is the same again, and what bad input gets."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +150,45 @@ def test_the_example_policies_promote_a_good_release(policy: str) -> None:
     code, output = run(str(ROOT / f"policies/{policy}.yaml"), "--rps", "40", "--runs", "2", "--json")
     assert code == 0
     assert json.loads(output)["promoted"]["share"] == 1
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_in_the_middle_it_ends_at_once_and_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "controller", "simulate", policy_file(tmp_path), "--runs", "100000"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    )
+    wait_for(lambda: len(children(running.pid)) > 1)
+    if number is signal.SIGINT:  # a terminal sends it to all of them
+        os.killpg(running.pid, number)
+    else:
+        running.send_signal(number)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == code
+    assert "Traceback" not in errors
+    wait_for(lambda: not is_there(running.pid))
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.05)
 
 
 # --- bad input ---
