@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from controller.core.policy import Policy
-from controller.core.wording import percent_text
+from controller.core.wording import counted, percent_text
 from controller.simulation.power import Power, Times, simulate_many
 from controller.simulation.users import Behaviour, Users
 
@@ -42,16 +42,18 @@ def show(
     results = _results(policy, points, runs, seed, quiet=as_json)
     if as_json:
         found = [_plain(point, power) for point, power in zip(points, results, strict=True)]
-        print(json.dumps({"seed": seed, "notes": list(notes), "sweep": found} if sweep else found[0]))
+        print(json.dumps({"seed": seed, "notes": list(notes), **({"sweep": found} if sweep else found[0])}))
         return
     console = Console(highlight=False)
     users = points[0].users
-    console.print(f"{runs:,} rollouts at {users.rps:g} requests a second; stable: {_behaviour(users.stable)}")
+    rollouts = counted(runs, "rollout")
+    console.print(f"{rollouts} at {users.rps:g} requests a second; stable: {_behaviour(users.stable)}")
     for note in notes:
         console.print(f"Note: {note}.", style="yellow")
     if sweep:
         console.print(_sweep_table(points, results))
-        print(curve([point.name for point in points], [power.rolled_back.share for power in results]))
+        names, shares = [point.name for point in points], [power.rolled_back.share for power in results]
+        print(curve(names, shares, plain=not console.encoding.startswith("utf")))
     else:
         console.print(f"candidate: {_behaviour(users.candidate)}")
         console.print(_table(results[0]))
@@ -109,18 +111,19 @@ def _sweep_table(points: Sequence[Point], results: Sequence[Power]) -> Table:
     return table
 
 
-def curve(names: Sequence[str], shares: Sequence[float]) -> str:
-    """Return the share that is rolled back, 0 to 1, as a curve of text over the names."""
+def curve(names: Sequence[str], shares: Sequence[float], *, plain: bool = False) -> str:
+    """Return the share that is rolled back, 0 to 1, as a curve of text over the names; `plain`: in ASCII."""
+    point, line, axis, corner, base = "o||+-" if plain else "●│┤└─"
     lines = ["rolled back"]
     for level in range(HEIGHT, -1, -1):
         cells = []
         for share in shares:
             top = round(share * HEIGHT)
-            mark = "●" if level == top else "│" if level < top else " "
+            mark = point if level == top else line if level < top else " "
             cells.append(mark.center(COLUMN))
         label = f"{level * 100 // HEIGHT:>4} %" if level % 2 == 0 else " " * 6
-        lines.append(f"{label} ┤{''.join(cells)}".rstrip())
-    lines.append(f"       └{'─' * COLUMN * len(names)}")
+        lines.append(f"{label} {axis}{''.join(cells)}".rstrip())
+    lines.append(f"       {corner}{base * COLUMN * len(names)}")
     lines.append("        " + "".join(name.center(COLUMN) for name in names).rstrip())
     return "\n".join(lines)
 

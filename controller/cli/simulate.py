@@ -60,11 +60,17 @@ def simulate(
 
     Rolls out many times on drawn traffic, by the real judge and the real steps. Touches nothing.
     """
+    from controller.cli.logs import configure_logs
     from controller.cli.power_views import Point, show
     from controller.gateways.policy_files import read_policy
 
+    configure_logs()
     wanted, notes = _without_custom(read_policy(policy))
     users = _users(rps, errors, candidate_errors, latency, candidate_latency)
+    if sweep and candidate_errors:
+        raise typer.BadParameter(
+            "a sweep tries errors of its own; take it away", param_hint="--candidate-errors"
+        )
     points = [Point(users)]
     if sweep and candidate_latency:
         points = list(_slower_and_slower(users))
@@ -89,7 +95,9 @@ def _more_and_more_errors(users: "Users") -> "Iterator[Point]":
     if not users.stable.errors:
         raise typer.BadParameter("a sweep multiplies stable's errors; give some", param_hint="--errors")
     for factor in ERROR_FACTORS:
-        errors = min(1.0, factor * users.stable.errors)
+        errors = factor * users.stable.errors
+        if errors > 1:
+            return
         failing = replace(users, candidate=replace(users.candidate, errors=errors))
         yield Point(failing, f"x{factor:g}", f"{percent_text(errors)} errors")
 

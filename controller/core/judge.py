@@ -201,11 +201,14 @@ def _of_harm(case: _Case) -> _Said | None:
 
 
 def _of_shared_harm(case: _Case) -> _Said | None:
-    shared = [limit for limit in case.limits if limit.log_shared_harm >= limit.harm.needed]
-    if not shared:
+    shared = [limit for limit in case.limits if limit.log_shared_harm >= SUSPICION]
+    compared = max((limit.log_harm for limit in case.limits if not limit.is_ceiling), default=0.0)
+    if not shared or compared >= SUSPICION:  # worse than a bad stable is still worse
         return None
     worst = max(shared, key=lambda limit: limit.log_shared_harm)
-    return _Said(VerdictValue.UNSURE, f"both are {breach_text(worst)}", stable_is_bad=True)
+    sure = worst.log_shared_harm >= worst.harm.needed
+    words = f"both are {breach_text(worst)}" if sure else f"both look {breach_text(worst)}, not sure yet"
+    return _Said(VerdictValue.UNSURE, words, stable_is_bad=sure)
 
 
 def _of_nothing_measured(case: _Case) -> _Said | None:
@@ -260,7 +263,7 @@ def _combine(findings: tuple[Finding, ...], *, alone: bool) -> Verdict:
         return Verdict(value, "no guard can decide here", findings)
     worst = min((finding.value for finding in deciding), key=order.index)
     bad = worst is not VerdictValue.FAIL and any(finding.stable_is_bad for finding in deciding)
-    speaking = [f for f in deciding if (f.stable_is_bad if bad else f.value is worst)]
+    speaking = [f for f in deciding if (bad and f.stable_is_bad) or f.value is worst]
     reason = "; ".join(f"{finding.guard}: {finding.reason}" for finding in speaking)
     requests = max(finding.need.requests for finding in speaking)
     minutes = max(finding.need.minutes for finding in speaking)
@@ -289,9 +292,12 @@ def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: 
     minutes = max(_minutes(hold) - minutes_seen, for_requests, 0)
     if not (requests or minutes):
         return verdict
+    if verdict.stable_is_bad:  # a comparison needs its time, too, before a person is asked
+        verdict = replace(verdict, stable_is_bad=False)
     if verdict.requests_missing and verdict.value is not VerdictValue.PASS:
         return verdict  # it has said what is missing
-    side = "" if alone else " on each side"
+    enough = assessment.stable.requests >= hold.requests
+    side = "" if alone else " to the candidate" if enough else " on each side"
     needs = [f"{counted(requests, 'more request')}{side}"] if requests else []
     needs += [counted(minutes, "more minute")] if minutes else []
     value, reason = verdict.value, f"{verdict.reason}; needs {' and about '.join(needs)}"

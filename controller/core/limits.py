@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Self, TypeVar
 
 from controller.core.counts import Counts, Histogram
-from controller.core.sequential import Harm, Line, Rate, Safety
+from controller.core.sequential import NO_ROOM, Harm, Line, Rate, Safety
 from controller.core.sequential_histograms import Slower
 
 RULED_OUT_POINTS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
@@ -28,6 +28,12 @@ RULED_OUT_PERCENTILE = 0.95
 
 FEWEST_TO_BE_BAD = 5.0
 """A stable with fewer requests than this, as far as they still count, is not called bad."""
+
+NEAR = 0.8
+"""A stable with more than this part of what a ceiling allows is too near it to blame the candidate for it."""
+
+RAISED = 1.5
+"""So many times what stable had is allowed where the candidate serves alone and stable was at the ceiling."""
 
 USUAL = 0.9
 """What a minute of stable's is worth one minute later, for whether it is bad as a rule."""
@@ -131,14 +137,29 @@ class Ceiling(Limit[M]):
     @property
     def log_shared_harm(self) -> float:
         """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
-        return self.shared.log_evidence if self._is_broken_by(self.recent) else -math.inf
+        broken = all(self._is_reached_by(rate) for rate in (self.usual, self.recent))
+        return self.shared.log_evidence if broken else -math.inf
 
-    def _is_broken_by(self, rate: Rate) -> bool:
-        return rate.total >= FEWEST_TO_BE_BAD and rate.share > self.harm.line.points
+    def _is_reached_by(self, rate: Rate, part: float = 1.0) -> bool:
+        return rate.total >= FEWEST_TO_BE_BAD and rate.share > part * self.harm.line.points
 
     def without_stable(self) -> Self:
-        """Return the limit where nobody but the candidate serves, and nothing is known of stable any more."""
-        return replace(self, usual=UNSEEN, recent=UNSEEN)
+        """Return the limit for when nobody but the candidate serves.
+
+        A ceiling that stable was at is raised to what stable had and a half, or the candidate would be blamed
+        for being as it was.
+        """
+        alone = replace(self, usual=UNSEEN, recent=UNSEEN)
+        if not self._is_reached_by(self.usual, NEAR):
+            return alone
+        raised = Line(0, min(RAISED * self.usual.share, NO_ROOM))
+        return replace(
+            alone,
+            words=f"{self.words} (raised to {raised.points * 100:.2g} %, as stable was there itself)",
+            harm=replace(self.harm, line=raised),
+            shared=replace(self.shared, line=raised),
+            safety=tuple(replace(each, line=raised) for each in self.safety),
+        )
 
     def _after(self, stable: Counts, certain: Counts, possible: Counts, *, new_step: bool) -> Self:
         """Feed harm with what is bad for certain, and safety with what may be."""
@@ -150,7 +171,7 @@ class Ceiling(Limit[M]):
             usual=Rate(USUAL * self.usual.bad + stable.bad, USUAL * self.usual.total + stable.total),
             recent=Rate(kept * self.recent.bad + stable.bad, kept * self.recent.total + stable.total),
         )
-        if self._is_broken_by(seen.usual) or self._is_broken_by(seen.recent):
+        if any(self._is_reached_by(rate, NEAR) for rate in (seen.usual, seen.recent)):
             return seen
         return replace(seen, harm=self.harm.after(stable, certain, new_step=new_step))
 

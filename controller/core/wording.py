@@ -11,7 +11,7 @@ from controller.core.limits import Limit
 from controller.core.needs import Need
 from controller.core.traffic import ALL
 
-SHOWN_PERCENTILES = (0.5, 0.95)
+SHOWN_PERCENTILES = (0.5, 0.95, 0.99)
 EXACT = 100.0
 """Values from here on are written without digits after the point."""
 A_WEEK = 7 * 24 * 60
@@ -40,8 +40,10 @@ def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str
         what = ("errors " if test.name == "errors" else "bad ") if noun else ""
         return f"{percent_text(measure.share)} {what}of {number}"
     unit = " ms" if test.name == "latency" else ""
-    body, tail = (measure.percentile(share) for share in SHOWN_PERCENTILES)
-    return f"p50 {_value_text(body)}{unit}, p95 {_value_text(tail)}{unit} of {number}"
+    shown = (
+        f"p{share * 100:g} {_value_text(measure.percentile(share))}{unit}" for share in SHOWN_PERCENTILES
+    )
+    return f"{', '.join(shown)} of {number}"
 
 
 def _value_text(value: float) -> str:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.pool import Pool
 from statistics import quantiles
 
@@ -72,6 +72,7 @@ def outcomes(
 
 def _pool(workers: int) -> Pool:
     """Return processes that end with the one that asks: an interruption is heard here, and only here."""
+    resource_tracker.ensure_running()  # or it would be started below, and unblock the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return get_context("spawn").Pool(workers)

@@ -167,12 +167,21 @@ def test_a_stable_that_nobody_has_asked_yet_excuses_nothing() -> None:
     assert ceiling_of(test).log_harm > 0
 
 
-def test_while_the_candidate_serves_alone_only_ceilings_are_fed_and_stable_excuses_nothing() -> None:
-    before = fed(guards_of()["errors"], a_sample(100, 20), a_sample(100, 20), 5)
+def test_while_the_candidate_serves_alone_only_ceilings_are_fed() -> None:
+    before = fed(guards_of()["errors"], a_sample(100, 1), a_sample(100, 1), 5)
     after = fed(before, a_sample(100, 100), a_sample(100, 20), 10, alone=True)
     assert after.limits[0] == before.limits[0]
     assert ceiling_of(after).log_harm >= ceiling_of(after).harm.needed
     assert after.log_suspicion(alone=True) == pytest.approx(ceiling_of(after).log_harm)
+
+
+def test_a_ceiling_that_stable_was_at_is_raised_while_the_candidate_serves_alone() -> None:
+    before = fed(guards_of()["errors"], a_sample(100, 6), a_sample(100, 6), 10)
+    alike = fed(before, Sample(), a_sample(200, 12), 30, alone=True)
+    assert "raised to 9 %, as stable was there itself" in ceiling_of(alike).words
+    assert ceiling_of(alike).log_harm < 0
+    worse = fed(before, Sample(), a_sample(200, 60), 10, alone=True)
+    assert ceiling_of(worse).log_harm >= ceiling_of(worse).harm.needed
 
 
 def test_at_a_ceiling_inside_a_bucket_harm_counts_what_is_certain_and_safety_what_is_possible() -> None:

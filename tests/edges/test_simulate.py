@@ -210,6 +210,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         (["--candidate-latency", "x0"], "expected a duration"),
         (["--runs", "0"], "greater than or equal to 1"),
         (["--sweep", "--errors", "0"], "a sweep multiplies stable's errors; give some"),
+        (["--sweep", "--candidate-errors", "x2"], "a sweep tries errors of its own"),
     ],
 )
 def test_bad_options_are_refused_with_what_to_write(tmp_path: Path, arguments: list[str], words: str) -> None:
