@@ -8,7 +8,7 @@ lock() { # lock OUTPUT [options]
     out=$1
     shift
     UV_FIND_LINKS='' "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-        --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+        --no-emit-index-url --no-emit-find-links --no-annotate --no-strip-extras --custom-compile-command 'make lock' \
         pyproject.toml "$@" --output-file "requirements/$out"
 }
 lock production.txt
