@@ -13,6 +13,7 @@ from controller.core.policy import Policy
 from controller.simulation.rollouts import Ending, Outcome, simulate
 from controller.simulation.users import Users
 
+STOPPING = {signal.SIGINT, signal.SIGTERM}
 FEW = 8
 """So few rollouts are not worth starting processes for."""
 
@@ -72,12 +73,17 @@ def outcomes(
 
 def _pool(workers: int) -> Pool:
     """Return processes that end with the one that asks: an interruption is heard here, and only here."""
-    resource_tracker.ensure_running()  # or it would be started below, and unblock the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # or it would be started below, and unblock the signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        return get_context("spawn").Pool(workers)
+        return get_context("spawn").Pool(workers, _hear_the_end)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _hear_the_end() -> None:
+    """Let a worker, which was begun deaf, be ended by its pool; what a terminal sends is not for it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def summary(found: Sequence[Outcome]) -> Power:
