@@ -17,6 +17,7 @@ NEEDED = -math.log(0.01)
 """Evidence at which 1 % of healthy rollouts at most is rolled back, in nats."""
 NEEDED_SAFETY = -math.log(0.05)
 
+NO_TOLERANCE = Line()
 UNCAPPED = 0.0
 DEFAULT = AGREEING_MINUTES
 
@@ -25,7 +26,7 @@ def harm_errors(
     data: ErrorRuns,
     minutes: float = DEFAULT,
     *,
-    line: Line = Line(),  # noqa: B008 -- a value
+    line: Line = NO_TOLERANCE,
     history: ErrorRuns | None = None,
     steps: Sequence[int] = (),
 ) -> Ticks:

@@ -4,7 +4,7 @@ A comparison holds the candidate against stable in the same minute; a ceiling is
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Self, TypeVar
@@ -42,13 +42,12 @@ RECENT = 20.0
 """So many of stable's latest requests, or a minute's, say whether it is bad right now."""
 
 UNSEEN = Rate(0.0, 0.0)
-NO_HARM = Harm(Line(0, 1), math.inf)
 
 M = TypeVar("M", Counts, Histogram)
 
 
 @dataclass(frozen=True)
-class Limit(Generic[M]):
+class Limit(ABC, Generic[M]):
     """One limit of a guard, and the evidence about it so far.
 
     `words` are the limit in words, to follow `worse than` or `within`. A ceiling is absolute: it means
@@ -129,7 +128,7 @@ class Ceiling(Limit[M]):
     """
 
     harm: Harm
-    shared: Harm = NO_HARM
+    shared: Harm
     usual: Rate = UNSEEN
     recent: Rate = UNSEEN
     is_ceiling: ClassVar[bool] = True
@@ -210,7 +209,7 @@ class LatencyComparison(Limit[Histogram]):
     """
 
     harm: Slower
-    increases: tuple[Safety, ...] = ()
+    increases: tuple[Safety, ...]
 
     def ruled_out(self, needed: float) -> str:
         """Return in words the smallest increase that so much evidence speaks against, or nothing."""

@@ -46,6 +46,9 @@ MEMORY = 0.97
 SAFETY_MEMORY = 0.98
 """What a minute's counts are worth one minute later, for the rates that bets are based on."""
 
+WORTH_A_BET = 0.98
+"""A candidate whose own share is above this part of the limit gives safety nothing to win."""
+
 # What the rates are taken for before anything is seen: so many bad of so many.
 FIRST_BAD, FIRST_TOTAL = 0.5, 100.0
 NO_ROOM = 0.999
@@ -253,12 +256,13 @@ class Harm:
 
     def after(self, stable: Counts, candidate: Counts, *, new_step: bool = False) -> "Harm":
         """Return the test after one more minute; `new_step`: the first one since the traffic was moved."""
-        before = self._at_a_new_step() if new_step else self
-        stable, candidate = before.waiting[0] + stable, before.waiting[1] + candidate
+        if new_step:
+            return self._at_a_new_step().after(stable, candidate)
+        stable, candidate = self.waiting[0] + stable, self.waiting[1] + candidate
         if not candidate.total or (self.line.factor and not stable.total):
-            return replace(before, waiting=(stable, candidate))
+            return replace(self, waiting=(stable, candidate))
         return replace(
-            before._bet(stable, candidate),  # noqa: SLF001 -- a copy of our own
+            self._bet(stable, candidate),
             stable=self.stable.after(stable, MEMORY),
             waiting=(NOTHING, NOTHING),
         )
@@ -337,9 +341,8 @@ class Safety:
     def _log_e_value(self, stable: Counts, candidate: Counts) -> float:
         stable_bet, bet = self.shares()
         limit = self.line.at(stable_bet)
-        if self.own_rates and bet >= SAFETY_MEMORY * limit:
-            return 0.0  # nothing to be won
-        if bet >= limit or limit >= 1:
+        most = WORTH_A_BET * limit if self.own_rates else limit
+        if bet >= most or limit >= 1:
             return 0.0
         return log_e_value(self.line, stable, candidate, stable_bet, bet)
 

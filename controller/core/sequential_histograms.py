@@ -22,6 +22,7 @@ from statistics import NormalDist
 from controller.core.counts import ROUNDING, EvidenceInvalid, Histogram
 from controller.core.sequential import (
     AGREEING_MINUTES,
+    MEMORY,
     SHARED,
     SHARED_AT_A_STEP,
     Mixture,
@@ -46,7 +47,6 @@ TAILS = (
 )
 _BETS = (CASH, *_SHIFTS_PRIOR, *((1 - CASH - sum(_SHIFTS_PRIOR)) / len(TAILS),) * len(TAILS))
 _FIRST_BETS = Mixture(_BETS)
-MEMORY = 0.97
 FIRST_TOTAL = 1.0
 """So many requests, spread over all buckets, are added to stable's past: no bucket is impossible."""
 
@@ -83,19 +83,21 @@ class Slower:
 
         Raises EvidenceInvalid where the buckets are not those of the minutes before.
         """
-        stable.check_comparable(candidate)
-        before = self._on(stable.bounds)
         if new_step:
-            before = replace(before, bets=before.bets.laid_anew(_BETS, SHARED_AT_A_STEP), waiting=((), ()))
+            anew = self.bets.laid_anew(_BETS, SHARED_AT_A_STEP)
+            return replace(self, bets=anew, waiting=((), ())).after(stable, candidate)
+        stable.check_comparable(candidate)
+        if self.bounds != stable.bounds:
+            return self._on(stable.bounds).after(stable, candidate)
         stable_counts, counts = stable.counts, candidate.counts
-        if before.waiting[0]:
-            stable_counts = _sum(before.waiting[0], stable_counts)
-            counts = _sum(before.waiting[1], counts)
+        if self.waiting[0]:
+            stable_counts = _sum(self.waiting[0], stable_counts)
+            counts = _sum(self.waiting[1], counts)
         if not (any(stable_counts) and any(counts)):
-            return replace(before, waiting=(stable_counts, counts))
+            return replace(self, waiting=(stable_counts, counts))
         return replace(
-            before._bet(stable_counts, counts),  # noqa: SLF001 -- a copy of our own
-            past=_discounted(before.past, stable_counts),
+            self._bet(stable_counts, counts),
+            past=_discounted(self.past, stable_counts),
             waiting=((), ()),
         )
 

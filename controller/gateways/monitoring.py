@@ -223,8 +223,8 @@ def _whole_minute(moment: datetime) -> datetime:
 
 
 def _kind(value: Any) -> str:
-    """Return the name of the field that is set, which proto-plus hides."""
-    return str(value._pb.WhichOneof("value"))  # noqa: SLF001
+    """Return the name of the field that is set."""
+    return str(monitoring_v3.TypedValue.pb(value).WhichOneof("value"))
 
 
 def _count(value: Any) -> int:
@@ -238,14 +238,14 @@ def _count(value: Any) -> int:
                 raise EvidenceInvalid(f"Cloud Monitoring sent {number} as a count")
             return round(number)
         case "distribution_value":
-            return int(value._pb.distribution_value.count)  # noqa: SLF001
+            return int(value.distribution_value.count)
         case kind:
             raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as a count")
 
 
 def _is_empty(value: Any) -> bool:
     """Say whether a distribution has no values; it may have no buckets then."""
-    return _kind(value) == "distribution_value" and not value._pb.distribution_value.count  # noqa: SLF001
+    return _kind(value) == "distribution_value" and not value.distribution_value.count
 
 
 def _histogram(value: Any) -> Histogram:
@@ -253,7 +253,7 @@ def _histogram(value: Any) -> Histogram:
     kind = _kind(value)
     if kind != "distribution_value":
         raise EvidenceInvalid(f"Cloud Monitoring sent a {kind} as a distribution")
-    distribution = value._pb.distribution_value  # noqa: SLF001
+    distribution = value.distribution_value
     bounds = _bounds(distribution.bucket_options)
     counts = list(distribution.bucket_counts)
     if len(counts) > len(bounds) + 1 or sum(counts) != distribution.count:
