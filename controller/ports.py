@@ -7,7 +7,7 @@ from typing import Protocol
 
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
-from controller.core.policy import CustomGuard
+from controller.core.policy_guards import CustomGuard
 from controller.core.traffic import Split
 
 

@@ -8,17 +8,13 @@ from typing import Final, assert_never
 from controller.core.policy import (
     AdvanceOn,
     AfterPromotion,
-    CustomGuard,
-    ErrorGuard,
-    Guards,
     Hold,
-    LatencyGuard,
     OnNewRevision,
     Policy,
-    Tolerance,
     WhenUnsure,
     evidence_time,
 )
+from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
 from controller.core.traffic import ALL
 from controller.core.units import duration_text, share_text
 

@@ -21,7 +21,8 @@ from controller.core.limits import (
     ShareComparison,
     points_text,
 )
-from controller.core.policy import CustomGuard, ErrorGuard, LatencyGuard, Policy
+from controller.core.policy import Policy
+from controller.core.policy_guards import CustomGuard, ErrorGuard, LatencyGuard
 from controller.core.sequential import FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text

@@ -4,72 +4,49 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Final, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
 )
 
 from controller.core.mistakes import Mistake, Path, PolicyInvalid, read_mistakes
 from controller.core.policy_fields import (
-    GUARD_NAME_PATTERN,
     MINUTE,
-    MOST_CUSTOM_GUARDS,
-    REVISION_LABEL,
     AdvanceOn,
     AfterPromotion,
-    Ceiling,
-    Ceilings,
-    Codes,
     Count,
     Duration,
-    Factor,
     FalseRollback,
-    Filter,
-    Measures,
     Minutes,
     OnNewRevision,
     Paths,
     Percent,
     PositiveDuration,
     Promotion,
-    RevisionLabel,
-    Share,
-    Switch,
     Version,
     WhenUnsure,
     choice,
-    is_off,
-    is_on,
-    parse_custom_guards,
     parse_minutes,
 )
-from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, parse_share, shown
+from controller.core.policy_guards import Guards
+from controller.core.policy_parts import Fields, Part, fields_of, has_fields
+from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, shown
 
 __all__ = [
     "AdvanceOn",
     "AfterPromotion",
     "Confidence",
-    "CustomGuard",
-    "ErrorGuard",
-    "Guards",
     "Hold",
-    "LatencyGuard",
     "Mistake",
     "OnNewRevision",
     "Policy",
     "PolicyInvalid",
     "Step",
-    "Tolerance",
     "WhenUnsure",
     "evidence_time",
     "parse_policy",
@@ -78,44 +55,11 @@ __all__ = [
     "smallest_limit",
 ]
 
-Fields = dict[Any, Any]
-
 _SHORTEST_LIMIT: Final = timedelta(minutes=30)
 _LIMIT_FACTOR: Final = 4
-_LONGEST_FILTERS: Final = 32 * 1024
-"""Of all filters together, as JSON: they are part of the record, whose length is limited."""
 
 
-class _Part(BaseModel):
-    """What all parts of a policy have in common: they never change, and hold nothing unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls._read(value)
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        """Return the fields that a value stands for: short forms spelled out, what is implied filled in."""
-        return _fields(value)
-
-
-def _has_fields(value: object, short: str | None = None) -> bool:
-    return isinstance(value, Mapping) or (bool(short) and isinstance(value, str | int | float | timedelta))
-
-
-def _fields(value: object, short: str | None = None, kind: str = "a mapping") -> Fields:
-    """Take a mapping as it is, and a scalar as the field that the short form stands for."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if not _has_fields(value, short):
-        raise UnitInvalid(f"expected {kind}, not {shown(value)}")
-    return {short: value}
-
-
-class Hold(_Part):
+class Hold(Part):
     """How long a step lasts; written short as `10m`, which is `at_least`."""
 
     at_least: Minutes = Field(
@@ -139,7 +83,7 @@ class Hold(_Part):
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        fields = _fields(value, "at_least", "a duration such as 10m or a mapping such as {at_least: 10m}")
+        fields = fields_of(value, "at_least", "a duration such as 10m or a mapping such as {at_least: 10m}")
         if "at_most" in fields or "at_least" not in fields:
             return fields
         try:
@@ -149,7 +93,7 @@ class Hold(_Part):
         return fields | {"at_most": min(max(_SHORTEST_LIMIT, limit), LONGEST_DURATION)}
 
 
-class Step(_Part):
+class Step(Part):
     """One share of traffic for the candidate; written short as `5%`."""
 
     traffic: Percent = Field(description="Share of the traffic that the candidate gets, in whole percents.")
@@ -160,256 +104,10 @@ class Step(_Part):
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        return _fields(value, "traffic", "a share such as 5% or a mapping such as {traffic: 5%}")
+        return fields_of(value, "traffic", "a share such as 5% or a mapping such as {traffic: 5%}")
 
 
-class Tolerance(_Part):
-    """How much worse than stable the candidate may be; written short as `1.25`, which is `factor`."""
-
-    factor: Factor = Field(description="The candidate may have this many times what stable has.")
-    points: Share = Field(default=0.0, description="And this much more on top, as a share of the requests.")
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        return _fields(value, "factor", "a factor or a mapping such as {factor: 1.25}")
-
-
-_SHARE_TOLERANCE: Final = Tolerance(factor=1.25, points=0.002)
-_DISTRIBUTION_TOLERANCE: Final = Tolerance(factor=1.21)
-
-
-def _with_tolerance(fields: Fields, default: Tolerance) -> Fields:
-    """Complete a guard's tolerance from the guard's own default; what is mistaken stays as it is."""
-    tolerance = fields.get("tolerance", {})
-    if not _has_fields(tolerance, "factor"):
-        return fields
-    return fields | {"tolerance": dict(default) | _fields(tolerance, "factor")}
-
-
-class ErrorGuard(_Part):
-    """Compares the share of failed responses; written short as `5%`, which is `ceiling`."""
-
-    tolerance: Tolerance = Field(
-        default=_SHARE_TOLERANCE,
-        description="How many more errors than stable the candidate may have.",
-    )
-    ceiling: Ceiling = Field(
-        default=0.05,
-        description="Share of errors that the candidate may not exceed, whatever stable does; off for none.",
-    )
-    codes: Codes = Field(
-        default=("5xx",), description="Response codes that count as errors, such as `5xx`, `4xx` or `503`."
-    )
-    observe: Switch = Field(default=False, description="Whether the guard only reports and never decides.")
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        fields = {} if is_on(value) else _fields(value, "ceiling", "a share, a mapping or off")
-        return _with_tolerance(fields, _SHARE_TOLERANCE)
-
-
-def _check_no_points(tolerance: Tolerance) -> Tolerance:
-    if tolerance.points:
-        message = "latency is compared by a factor alone; take points away"
-        raise PolicyInvalid([Mistake(("points",), message)])
-    return tolerance
-
-
-class LatencyGuard(_Part):
-    """Compares the whole distribution of latencies; written short as `800ms`, which is the ceiling of p95."""
-
-    tolerance: Annotated[Tolerance, AfterValidator(_check_no_points)] = Field(
-        default=_DISTRIBUTION_TOLERANCE,
-        description=(
-            "How much slower than stable the candidate may be, anywhere in the distribution; "
-            "`factor` alone, without `points`."
-        ),
-    )
-    ceilings: Ceilings = Field(
-        default={},
-        description="Latencies that the candidate's percentiles may never exceed, whatever stable does.",
-    )
-    observe: Switch = Field(default=False, description="Whether the guard only reports and never decides.")
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        if is_on(value):
-            fields: Fields = {}
-        elif isinstance(value, str | int | float):
-            fields = {"ceilings": {"p95": value}}
-        else:
-            fields = _fields(value, None, "a duration, a mapping or off")
-        return _with_tolerance(fields, _DISTRIBUTION_TOLERANCE)
-
-
-class CustomGuard(_Part):
-    """Compares a metric of Cloud Monitoring: a share, `bad` of `total`, or a `distribution`."""
-
-    bad: Filter = Field(default="", description="Filter of what is bad, as a part of `total`.")
-    total: Filter = Field(default="", description="Filter of all that could be bad, such as all requests.")
-    distribution: Filter = Field(
-        default="", description="Filter of a distribution, instead of `bad` and `total`."
-    )
-    tolerance: Tolerance = Field(
-        default=_SHARE_TOLERANCE,
-        description=(
-            "How much more than stable the candidate may have. Left out, it is "
-            "`{factor: 1.25, points: 0.2%}` for `bad` of `total`, and `1.21` for a distribution, "
-            "which takes no `points`."
-        ),
-    )
-    ceiling: Ceiling = Field(
-        default=None,
-        description="Share of `bad` that the candidate may not exceed, whatever stable does; off for none.",
-    )
-    ceilings: Measures = Field(
-        default={},
-        description=(
-            "What the percentiles of the candidate's distribution may never exceed, whatever stable does, "
-            "in the metric's own unit."
-        ),
-    )
-    revision_label: RevisionLabel = Field(
-        default=REVISION_LABEL, description="Label of the metric that holds the name of the revision."
-    )
-    observe: Switch = Field(default=False, description="Whether the guard only reports and never decides.")
-
-    @property
-    def is_ratio(self) -> bool:
-        """Whether it is about `bad` of `total`, or else about a distribution."""
-        return not self.distribution
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        fields = _fields(value, None, "a mapping such as {bad: ..., total: ...} or {distribution: ...}")
-        is_ratio = not _is_written(fields.get("distribution", ""))
-        return _with_tolerance(fields, _SHARE_TOLERANCE if is_ratio else _DISTRIBUTION_TOLERANCE)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check_kind(cls, value: object, build: ModelWrapValidatorHandler[Self]) -> Self:
-        """Find what is wrong with the fields together, even where one is wrong by itself."""
-        together = list(_kind_mistakes(value)) if isinstance(value, Mapping) else []
-        try:
-            guard = build(value)
-        except ValidationError as error:
-            raise PolicyInvalid([*read_mistakes(cls, error), *together]) from None
-        if together:
-            raise PolicyInvalid(together)
-        return guard
-
-
-def _is_written(text: object) -> bool:
-    return not isinstance(text, str) or bool(text.strip())
-
-
-def _kind_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
-    """Yield what does not go together in a custom guard."""
-    match [name for name in ("bad", "total", "distribution") if _is_written(fields.get(name, ""))]:
-        case []:
-            yield Mistake((), "there is no metric in it; write bad and total, or a distribution")
-        case ["bad"]:
-            yield Mistake(("total",), "total is missing; write the filter of all that could be bad")
-        case ["total"]:
-            yield Mistake(("bad",), "bad is missing; write the filter of the part of total that is bad")
-        case ["bad", "total"]:
-            yield from _ratio_mistakes(fields)
-        case ["distribution"]:
-            yield from _distribution_mistakes(fields)
-        case _:
-            message = "a guard is about bad and total or about a distribution; make two guards of it"
-            yield Mistake(("distribution",), message)
-
-
-def _ratio_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
-    if fields.get("ceilings"):
-        message = "ceilings are for a distribution; for bad and total, write one such as ceiling: 2%"
-        yield Mistake(("ceilings",), message)
-
-
-def _distribution_mistakes(fields: Mapping[Any, object]) -> Iterator[Mistake]:
-    if not is_off(fields.get("ceiling")):
-        message = "a ceiling is for bad and total; for a distribution, write ceilings such as {p95: 800}"
-        yield Mistake(("ceiling",), message)
-    if _has_points(fields.get("tolerance")):
-        message = "a distribution is compared by a factor alone; take points away"
-        yield Mistake(("tolerance", "points"), message)
-
-
-def _has_points(tolerance: object) -> bool:
-    if isinstance(tolerance, Tolerance):
-        return bool(tolerance.points)
-    try:
-        return isinstance(tolerance, Mapping) and bool(parse_share(tolerance.get("points", 0.0)))
-    except UnitInvalid:
-        return False
-
-
-def _parse_custom_guard(value: object) -> CustomGuard:
-    if is_off(value):
-        raise UnitInvalid("a custom guard is off when it is not there; take it away, or write observe: true")
-    try:
-        return CustomGuard.model_validate(value)
-    except ValidationError as error:
-        raise PolicyInvalid(read_mistakes(CustomGuard, error)) from None
-
-
-def _check_filters(guards: Mapping[str, CustomGuard]) -> Mapping[str, CustomGuard]:
-    filters = [text for guard in guards.values() for text in (guard.bad, guard.total, guard.distribution)]
-    length = len(json.dumps(filters))
-    if length > _LONGEST_FILTERS:
-        raise UnitInvalid(
-            f"the filters are too long to go into the record of a rollout: {length} characters together, "
-            f"of {_LONGEST_FILTERS} at most; shorten them"
-        )
-    return guards
-
-
-def _off_as_none(value: object) -> object:
-    return None if is_off(value) else value
-
-
-class Guards(_Part):
-    """What the candidate is compared on; a guard that is left out is on with its defaults."""
-
-    errors: Annotated[ErrorGuard | None, BeforeValidator(_off_as_none)] = Field(
-        default=ErrorGuard(),
-        description="The share of failed responses; off to leave it unlooked at.",
-    )
-    latency: Annotated[LatencyGuard | None, BeforeValidator(_off_as_none)] = Field(
-        default=LatencyGuard(),
-        description="The distribution of latencies; off to leave it unlooked at.",
-    )
-    custom: Annotated[
-        Mapping[str, CustomGuard],
-        BeforeValidator(partial(parse_custom_guards, _parse_custom_guard)),
-        AfterValidator(_check_filters),
-    ] = Field(
-        default={},
-        title="mapping of names to guards",
-        description=f"Guards on any metric of Cloud Monitoring, by name; at most {MOST_CUSTOM_GUARDS}.",
-        json_schema_extra={
-            "maxProperties": MOST_CUSTOM_GUARDS,
-            "propertyNames": {"pattern": GUARD_NAME_PATTERN},
-        },
-    )
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        return _fields(value, None, "a mapping of errors, latency and custom")
-
-    @model_validator(mode="after")
-    def _check_decisive(self) -> Self:
-        guards = (self.errors, self.latency, *self.custom.values())
-        if all(guard is None or guard.observe for guard in guards):
-            raise UnitInvalid(
-                "no guard decides, so nothing could roll back; leave errors or latency on, "
-                "or let a custom guard decide"
-            )
-        return self
-
-
-class Confidence(_Part):
+class Confidence(Part):
     """How sure the controller must be before it acts."""
 
     false_rollback: FalseRollback = Field(
@@ -426,7 +124,7 @@ class Confidence(_Part):
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        return _fields(value, None, "a mapping such as {false_rollback: 1%}")
+        return fields_of(value, None, "a mapping such as {false_rollback: 1%}")
 
 
 _BAKE: Final = Hold(at_least=timedelta(minutes=15), at_most=timedelta(minutes=60))
@@ -440,7 +138,7 @@ def _parse_steps(value: object) -> object:
     return value
 
 
-class Policy(_Part):
+class Policy(Part):
     """A whole policy: the steps of a rollout, what is watched, and what happens then."""
 
     version: Version = Field(
@@ -499,13 +197,13 @@ class Policy(_Part):
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        fields = _fields(value, None, "a mapping of fields such as steps and guards")
+        fields = fields_of(value, None, "a mapping of fields such as steps and guards")
         steps = fields.get("steps", cls.model_fields["steps"].default)
         if isinstance(steps, list | tuple):
             written = _written_hold(fields.get("hold", {}))
             fields["steps"] = [_with_hold(step, written) for step in steps]
-        if _has_fields(fields.get("bake"), "at_least"):
-            fields["bake"] = {"at_least": _BAKE.at_least} | _fields(fields["bake"], "at_least")
+        if has_fields(fields.get("bake"), "at_least"):
+            fields["bake"] = {"at_least": _BAKE.at_least} | fields_of(fields["bake"], "at_least")
         return fields
 
     @model_validator(mode="after")
@@ -524,7 +222,7 @@ def _written_hold(value: object) -> Fields:
         Hold.model_validate(value)
     except ValidationError:
         return {}
-    return _fields(value, "at_least")
+    return fields_of(value, "at_least")
 
 
 def _with_hold(step: object, written: Fields) -> object:
@@ -533,13 +231,13 @@ def _with_hold(step: object, written: Fields) -> object:
         if "hold" in step.model_fields_set:
             return step
         return {"traffic": step.traffic, "hold": written}
-    if not _has_fields(step, "traffic"):
+    if not has_fields(step, "traffic"):
         return step
-    fields = _fields(step, "traffic")
+    fields = fields_of(step, "traffic")
     hold = fields.get("hold", {})
-    if not _has_fields(hold, "at_least"):
+    if not has_fields(hold, "at_least"):
         return fields
-    return fields | {"hold": written | _fields(hold, "at_least")}
+    return fields | {"hold": written | fields_of(hold, "at_least")}
 
 
 def _rise_mistakes(steps: tuple[Step, ...]) -> Iterator[Mistake]:

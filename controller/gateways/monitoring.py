@@ -14,7 +14,7 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 from controller.core.evidence import Measure, Minute, Sample
-from controller.core.policy import CustomGuard
+from controller.core.policy_guards import CustomGuard
 from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
 from controller.ports import DeniedError, Metrics, PermanentError, TransientError
 

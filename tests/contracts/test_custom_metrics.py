@@ -14,7 +14,7 @@ from google.cloud import monitoring_v3
 
 from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Minute, Sample
-from controller.core.policy import CustomGuard
+from controller.core.policy_guards import CustomGuard
 from controller.gateways.monitoring import MonitoringGateway
 from controller.ports import NotFoundError, PermanentError
 

@@ -14,17 +14,12 @@ from controller.core.policy import (
     AdvanceOn,
     AfterPromotion,
     Confidence,
-    CustomGuard,
-    ErrorGuard,
-    Guards,
     Hold,
-    LatencyGuard,
     Mistake,
     OnNewRevision,
     Policy,
     PolicyInvalid,
     Step,
-    Tolerance,
     WhenUnsure,
     evidence_time,
     parse_policy,
@@ -33,6 +28,7 @@ from controller.core.policy import (
     smallest_limit,
 )
 from controller.core.policy_fields import PERCENTILES
+from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
 from controller.core.policy_schema import policy_reference, policy_schema
 from controller.core.units import duration_text, parse_duration, parse_share, share_text
 

@@ -11,7 +11,7 @@ from world import QUICK, SERVICE, World, a_world
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
-from controller.core.policy import CustomGuard
+from controller.core.policy_guards import CustomGuard
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Phase, Refuse
 from controller.core.traffic import Target
