@@ -14,7 +14,7 @@ from controller.core.policy import (
     WhenUnsure,
     evidence_time,
 )
-from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
+from controller.core.policy_guards import AnyGuard, CustomGuard, ErrorGuard, LatencyGuard, Tolerance
 from controller.core.traffic import ALL
 from controller.core.units import duration_text, share_text
 
@@ -161,7 +161,7 @@ def _ceilings_text(limits: Mapping[str, str]) -> str:
     return "".join(f", or when {percentile} is above {limit}" for percentile, limit in limits.items())
 
 
-def _verb(guard: ErrorGuard | LatencyGuard | CustomGuard) -> str:
+def _verb(guard: AnyGuard) -> str:
     return "It only reports" if guard.observe else "It rolls back"
 
 
@@ -219,10 +219,10 @@ def _new_revision_text(on_new_revision: OnNewRevision) -> str:
 
 def _ceilings(policy: Policy) -> bool:
     """Say whether any guard that decides has a ceiling."""
-    return any(_has_ceiling(guard) for _, guard in _guards(policy.guards) if not guard.observe)
+    return any(_has_ceiling(guard) for guard in policy.guards.named.values() if not guard.observe)
 
 
-def _has_ceiling(guard: ErrorGuard | LatencyGuard | CustomGuard) -> bool:
+def _has_ceiling(guard: AnyGuard) -> bool:
     match guard:
         case ErrorGuard():
             return guard.ceiling is not None
@@ -234,22 +234,13 @@ def _has_ceiling(guard: ErrorGuard | LatencyGuard | CustomGuard) -> bool:
             assert_never(unreachable)
 
 
-def _guards(guards: Guards) -> Iterator[tuple[str, ErrorGuard | LatencyGuard | CustomGuard]]:
-    """Yield the guards that are on, each with its path below `guards`."""
-    if guards.errors:
-        yield "errors", guards.errors
-    if guards.latency:
-        yield "latency", guards.latency
-    for name, guard in guards.custom.items():
-        yield f"custom.{name}", guard
-
-
 def _warnings(policy: Policy) -> Iterator[str]:
     if not _ceilings(policy):
         yield "no ceiling decides, so the bake cannot find harm; set guards.errors.ceiling."
-    for name, guard in _guards(policy.guards):
+    for name, guard in policy.guards.named.items():
         if guard.tolerance.factor == 1 and not guard.tolerance.points:
-            yield f"guards.{name} tolerates nothing, so a difference too small to matter rolls back."
+            path = f"custom.{name}" if isinstance(guard, CustomGuard) else name
+            yield f"guards.{path} tolerates nothing, so a difference too small to matter rolls back."
     for index, step in enumerate(policy.steps):
         if step.hold.at_least < _SHORT_EVIDENCE:
             minutes = duration_text(step.hold.at_least)

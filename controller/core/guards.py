@@ -22,7 +22,7 @@ from controller.core.limits import (
     points_text,
 )
 from controller.core.policy import Policy
-from controller.core.policy_guards import CustomGuard, ErrorGuard, LatencyGuard
+from controller.core.policy_guards import AnyGuard, CustomGuard, ErrorGuard, LatencyGuard
 from controller.core.sequential import FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
@@ -116,21 +116,13 @@ AnyGuardTest = GuardTest[Counts] | GuardTest[Histogram]
 
 def guard_tests(policy: Policy) -> tuple[AnyGuardTest, ...]:
     """Return the guards of a policy, before any minute is seen."""
-    guards = policy.guards
-    names = [
-        *(["errors"] if guards.errors else []),
-        *(["latency"] if guards.latency else []),
-        *guards.custom,
-    ]
-    chosen: list[ErrorGuard | LatencyGuard | CustomGuard] = [
-        guard for guard in (guards.errors, guards.latency, *guards.custom.values()) if guard
-    ]
-    deciding = max(1, sum(not guard.observe for guard in chosen))
+    guards = policy.guards.named
+    deciding = max(1, sum(not guard.observe for guard in guards.values()))
     needed = -math.log(policy.confidence.false_rollback / deciding)
-    return tuple(_guard_test(name, guard, needed) for name, guard in zip(names, chosen, strict=True))
+    return tuple(_guard_test(name, guard, needed) for name, guard in guards.items())
 
 
-def _guard_test(name: str, guard: ErrorGuard | LatencyGuard | CustomGuard, needed: float) -> AnyGuardTest:
+def _guard_test(name: str, guard: AnyGuard, needed: float) -> AnyGuardTest:
     match guard:
         case ErrorGuard():
             return _share_test(name, guard, _errors(guard), needed)

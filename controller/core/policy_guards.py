@@ -245,6 +245,9 @@ def _off_as_none(value: object) -> object:
     return None if is_off(value) else value
 
 
+AnyGuard = ErrorGuard | LatencyGuard | CustomGuard
+
+
 class Guards(Part):
     """What the candidate is compared on; a guard that is left out is on with its defaults."""
 
@@ -270,14 +273,19 @@ class Guards(Part):
         },
     )
 
+    @property
+    def named(self) -> dict[str, AnyGuard]:
+        """The guards that are on, by their names; no custom guard is called errors or latency."""
+        own = {"errors": self.errors, "latency": self.latency}
+        return {name: guard for name, guard in own.items() if guard} | dict(self.custom)
+
     @classmethod
     def _read(cls, value: object) -> Fields:
         return fields_of(value, None, "a mapping of errors, latency and custom")
 
     @model_validator(mode="after")
     def _check_decisive(self) -> Self:
-        guards = (self.errors, self.latency, *self.custom.values())
-        if all(guard is None or guard.observe for guard in guards):
+        if all(guard.observe for guard in self.named.values()):
             raise UnitInvalid(
                 "no guard decides, so nothing could roll back; leave errors or latency on, "
                 "or let a custom guard decide"
