@@ -28,6 +28,7 @@ from results import DEFAULT, UNCAPPED, Cell, Promise, Result, false_alarms, rati
 from controller.core.counts import Counts, Histogram
 from controller.core.sequential import Harm, Line
 from controller.core.sequential_histograms import Slower
+from controller.simulation import users
 
 DOCS = Path(__file__).parents[1] / "docs"
 TICKS = 60
@@ -35,7 +36,7 @@ HISTORY = 30
 SHARES = (0.05, 0.2, 0.5)
 RPS = (1, 10, 100)
 ERRORS = (0.001, 0.01, 0.05)
-BOUNDS: peers.Floats = np.array([10 * 1.1**power for power in range(135)])
+BOUNDS: peers.Floats = np.array(users.BOUNDS)
 MEDIAN_MS, SIGMA = 100.0, 0.6
 ALPHA = 0.01
 

@@ -34,34 +34,26 @@ def harm_errors(
 
     `minutes` is how many have to agree, or UNCAPPED; `steps` are the minutes (from 0) that begin a new step.
     """
-    stable, candidate = (
-        _counts(data.stable_bad, data.stable_total),
-        _counts(data.candidate_bad, data.candidate_total),
-    )
-    known = _counts(history.stable_bad, history.stable_total) if history else [[] for _ in stable]
-    found = np.zeros(len(stable), dtype=np.int64)
-    for run, (ours, theirs, past) in enumerate(zip(stable, candidate, known, strict=True)):
-        test = Harm(line, NEEDED, minutes).knowing(past)
-        for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            test = test.after(one, other, new_step=tick in steps)
-            if test.log_evidence >= NEEDED:
-                found[run] = tick + 1
-                break
-    return found
+    known = _counts(history.stable_bad, history.stable_total) if history else [[] for _ in data.stable_bad.T]
+    return _first_shown(data, [Harm(line, NEEDED, minutes).knowing(past) for past in known], NEEDED, steps)
 
 
 def safety_errors(data: ErrorRuns, line: Line) -> Ticks:
     """Return, for each run, the minute at which safety is shown, or 0; shape (runs,)."""
-    stable, candidate = (
-        _counts(data.stable_bad, data.stable_total),
-        _counts(data.candidate_bad, data.candidate_total),
-    )
-    found = np.zeros(len(stable), dtype=np.int64)
-    for run, (ours, theirs) in enumerate(zip(stable, candidate, strict=True)):
-        test = Safety(line)
-        for tick, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            test = test.after(one, other)
-            if test.log_evidence >= NEEDED_SAFETY:
+    return _first_shown(data, [Safety(line) for _ in data.stable_bad.T], NEEDED_SAFETY)
+
+
+def _first_shown(
+    data: ErrorRuns, tests: Sequence[Harm | Safety], needed: float, steps: Sequence[int] = ()
+) -> Ticks:
+    """Feed each run to its test, and return the minute at which so much evidence is there, or 0."""
+    sides = _counts(data.stable_bad, data.stable_total), _counts(data.candidate_bad, data.candidate_total)
+    found = np.zeros(len(tests), dtype=np.int64)
+    for run, (begun, stable, candidate) in enumerate(zip(tests, *sides, strict=True)):
+        test: Harm | Safety = begun
+        for tick, (ours, theirs) in enumerate(zip(stable, candidate, strict=True)):
+            test = test.after(ours, theirs, new_step=tick in steps)
+            if test.log_evidence >= needed:
                 found[run] = tick + 1
                 break
     return found
