@@ -4,10 +4,11 @@ Rules, in the order in which they are asked:
 
 1. Harm is shown when the weighted average of the deciding guards' evidence reaches 1 / `false_rollback`. It
    is one account for the whole rollout, all guards and all looks, so looking every minute does not raise it.
-2. A ceiling that stable breaks too is not the candidate's fault: nobody is blamed, a person is asked.
-3. A guard that measured nothing of the candidate is unmeasured, never passed.
-4. A guard whose evidence points to harm without proving it is unsure. With `advance_on: proven` so is one
-   whose safety is not shown yet.
+2. A ceiling that stable breaks too is not the candidate's fault, unless it compares badly with that stable:
+   nobody is blamed and, when the step has had its minutes, a person is asked.
+3. A guard that measured nothing of one of the two is unmeasured, never passed.
+4. A guard whose evidence points to harm without proving it, or to harm that comes and goes, is unsure. With
+   `advance_on: proven` so is one whose safety is not shown yet.
 5. While the candidate serves everybody there is no stable to compare with: only ceilings decide.
 6. A step passes when its minutes and its requests are there; where safety is shown, fewer requests will do.
 """

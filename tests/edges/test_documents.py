@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 import yaml
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from controller.cli.main import app
 from controller.core.policy import parse_policy
@@ -48,6 +50,16 @@ def test_the_policy_of_the_readme_is_one() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     policy = parse_policy(yaml.safe_load(example))
     assert [step.traffic for step in policy.steps] == [5, 25, 50]
+
+
+def test_the_verdict_that_the_readme_shows_is_the_one_that_its_command_gives() -> None:
+    readme = (ROOT / "README.md").read_text()
+    command, shown = re.findall(
+        r"^\$ canary (simulate .*)\nExample: (.*?)\n```", readme, re.MULTILINE | re.DOTALL
+    )[0]
+    arguments = [str(ROOT / part) if part.startswith("policies/") else part for part in command.split()]
+    said = CliRunner().invoke(app, [*arguments, "--json"]).stdout
+    assert json.loads(said)["example"] == " ".join(shown.split())
 
 
 def test_the_build_deploys_without_traffic_and_ends_with_the_canary() -> None:

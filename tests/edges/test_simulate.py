@@ -7,12 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from controller.cli.main import app
@@ -31,13 +30,6 @@ PLAIN: dict[str, Any] = {
 }
 POLICY = parse_policy(PLAIN)
 GOOD = Behaviour(0.01, Latency(100, 250))
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """Commands configure where logs go, and here that is a stream which is closed after each."""
-    yield
-    structlog.reset_defaults()
 
 
 def users(candidate: Behaviour = GOOD, rps: float = 10.0) -> Users:
