@@ -5,22 +5,23 @@ from datetime import datetime
 
 import grpc.aio
 
+from controller.emulator.calls import Dispatcher, Gate
 from controller.emulator.clock import Clock
-from controller.emulator.front import Front
-from controller.emulator.logging_api import LoggingApi
-from controller.emulator.logs import Logs
-from controller.emulator.metrics import Metrics
-from controller.emulator.monitoring_api import MonitoringApi
+from controller.emulator.logs.api import LoggingApi
+from controller.emulator.logs.store import Logs
+from controller.emulator.monitoring.api import MonitoringApi
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
-from controller.emulator.operations import Operations
-from controller.emulator.processes import ProcessRuntime
-from controller.emulator.reconciler import Reconciler
 from controller.emulator.rpc import clock_methods, install
-from controller.emulator.run_api import RunApi
-from controller.emulator.runtime import Runtime
-from controller.emulator.services import Services
+from controller.emulator.run.api import RunApi
+from controller.emulator.run.operations import Operations
+from controller.emulator.run.reconciler import Reconciler
+from controller.emulator.run.runtime import Runtime
+from controller.emulator.run.services import Services
+from controller.emulator.serving.front import Front
+from controller.emulator.serving.processes import ProcessRuntime
+from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import RuntimeKind, Settings
-from controller.emulator.simulated import SimulatedRuntime
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 SIMULATED_FRONT_PORT = 8080
@@ -55,13 +56,18 @@ class Emulator:
             random.Random(f"{settings.seed} names"),
             self.log_uri,
         )
-        for methods in (
-            RunApi(self.services, operations).methods(),
-            MonitoringApi(self.clock, settings, self.metrics).methods(),
-            LoggingApi(self.logs).methods(),
-            clock_methods(self.clock),
-        ):
-            install(self._server, self.clock, methods)
+        methods = {
+            **RunApi(self.services, operations).methods(),
+            **MonitoringApi(self.clock, settings, self.metrics).methods(),
+            **LoggingApi(self.logs).methods(),
+        }
+        self.calls = Dispatcher(self.clock, methods, self._gates())
+        install(self._server, self.calls)
+        install(self._server, Dispatcher(self.clock, clock_methods(self.clock)))
+
+    def _gates(self) -> list[Gate]:
+        """Return what every call passes through, the outermost first."""
+        return []
 
     def _runtime(self) -> Runtime:
         rng = random.Random(f"{self.settings.seed} requests")

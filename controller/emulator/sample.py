@@ -19,7 +19,7 @@ import random
 import signal
 import sys
 
-from controller.emulator.knobs import Knobs
+from controller.emulator.serving.knobs import Knobs
 
 HTTP_OK, HTTP_ERROR = 200, 500
 REASONS = {HTTP_OK: "OK", HTTP_ERROR: "Internal Server Error"}

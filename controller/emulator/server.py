@@ -9,9 +9,9 @@ from typing import Any, TypeVar, Unpack
 
 from controller.emulator.admin import Admin
 from controller.emulator.assembly import Emulator
-from controller.emulator.knobs import Changes
+from controller.emulator.serving.knobs import Changes
+from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import Settings
-from controller.emulator.simulated import SimulatedRuntime
 
 T = TypeVar("T")
 

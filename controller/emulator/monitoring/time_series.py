@@ -8,8 +8,8 @@ from google.cloud import monitoring_v3
 
 from controller.emulator.errors import invalid
 from controller.emulator.instants import seconds_of
-from controller.emulator.metric_filter import Labels, label_path
-from controller.emulator.metrics import MINUTE, Histogram
+from controller.emulator.monitoring.filter import Labels, label_path
+from controller.emulator.monitoring.store import MINUTE, Histogram
 
 Aligner = monitoring_v3.Aggregation.Aligner
 Reducer = monitoring_v3.Aggregation.Reducer

@@ -5,13 +5,13 @@ from datetime import datetime
 
 from google.cloud import run_v2
 
-from controller.emulator import catalog, traffic
-from controller.emulator.catalog import Failure, RevisionState, ServiceState, State
 from controller.emulator.clock import Clock
 from controller.emulator.instants import instant_of
 from controller.emulator.names import short
-from controller.emulator.operations import Operation, Operations
-from controller.emulator.runtime import Runtime
+from controller.emulator.run import catalog, traffic
+from controller.emulator.run.catalog import Failure, RevisionState, ServiceState, State
+from controller.emulator.run.operations import Operation, Operations
+from controller.emulator.run.runtime import Runtime
 from controller.emulator.settings import Settings
 
 UriOf = Callable[[str, str], str]

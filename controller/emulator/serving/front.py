@@ -12,12 +12,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from controller.emulator.clock import Clock
-from controller.emulator.instances import Instance
-from controller.emulator.logs import HttpRequest, Logs
-from controller.emulator.metrics import Metrics
-from controller.emulator.pool import NoInstanceError, Pool
-from controller.emulator.processes import ProcessRuntime
-from controller.emulator.traffic import parse_tag_host
+from controller.emulator.logs.store import HttpRequest, Logs
+from controller.emulator.monitoring.store import Metrics
+from controller.emulator.run.traffic import parse_tag_host
+from controller.emulator.serving.instances import Instance
+from controller.emulator.serving.pool import NoInstanceError, Pool
+from controller.emulator.serving.processes import ProcessRuntime
 
 HOP_BY_HOP = frozenset(
     (

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from google.cloud import run_v2
 
-from controller.emulator.catalog import Failure
 from controller.emulator.names import RevisionKey
-from controller.emulator.traffic import Split
+from controller.emulator.run.catalog import Failure
+from controller.emulator.run.traffic import Split
 
 Report = Callable[[datetime, Failure | None], None]
 

@@ -2,7 +2,7 @@
 
 from google.cloud import run_v2
 
-from controller.emulator.catalog import Failure, Reason
+from controller.emulator.run.catalog import Failure, Reason
 
 
 def port_of(revision: run_v2.Revision) -> int:

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from google.cloud import run_v2
 
-from controller.emulator import catalog, rules
-from controller.emulator.catalog import RevisionState, ServiceState
 from controller.emulator.clock import Clock
 from controller.emulator.errors import aborted, already_exists, failed_precondition, invalid, not_found
 from controller.emulator.instants import instant_of, stamp
@@ -21,9 +19,11 @@ from controller.emulator.names import (
     revision_id,
     short,
 )
-from controller.emulator.operations import Operation, Operations
-from controller.emulator.reconciler import Reconciler
-from controller.emulator.runtime import Runtime
+from controller.emulator.run import catalog, rules
+from controller.emulator.run.catalog import RevisionState, ServiceState
+from controller.emulator.run.operations import Operation, Operations
+from controller.emulator.run.reconciler import Reconciler
+from controller.emulator.run.runtime import Runtime
 from controller.emulator.settings import EtagMode, Settings
 
 T = TypeVar("T")

@@ -8,15 +8,15 @@ import grpc
 from google.api import label_pb2, metric_pb2
 from google.cloud import monitoring_v3
 
-from controller.emulator import metrics
+from controller.emulator.calls import Call, Methods, unary
 from controller.emulator.clock import Clock
 from controller.emulator.errors import ApiError, invalid
 from controller.emulator.instants import instant_of, seconds_of
-from controller.emulator.metric_filter import MetricFilter, parse_metric_filter
-from controller.emulator.metrics import MINUTE, Cells, Histogram, Lifetime, Metrics
-from controller.emulator.rpc import Call, Methods, unary
+from controller.emulator.monitoring import store as metrics
+from controller.emulator.monitoring.filter import MetricFilter, parse_metric_filter
+from controller.emulator.monitoring.store import MINUTE, Cells, Histogram, Lifetime, Metrics
+from controller.emulator.monitoring.time_series import Aligner, Interval, Reducer, Series, Value, aggregate
 from controller.emulator.settings import Settings
-from controller.emulator.time_series import Aligner, Interval, Reducer, Series, Value, aggregate
 
 REQUEST_COUNT = "run.googleapis.com/request_count"
 REQUEST_LATENCIES = "run.googleapis.com/request_latencies"

@@ -7,8 +7,8 @@ from itertools import pairwise
 from statistics import NormalDist
 
 from controller.draws import multinomial
-from controller.emulator.knobs import Knobs
-from controller.emulator.metrics import BOUNDS, Histogram
+from controller.emulator.monitoring.store import BOUNDS, Histogram
+from controller.emulator.serving.knobs import Knobs
 
 _FEW = 100
 """Up to so many latencies are drawn one by one, more by bucket."""

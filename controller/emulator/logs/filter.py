@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from controller.emulator.filter_syntax import Cursor, Expression, Predicate, Token, path_of, syntax_error
-from controller.emulator.logs import Entry, HttpRequest, Severity
+from controller.emulator.logs.store import Entry, HttpRequest, Severity
 
 Field = Callable[[Entry], Any]
 Parse = Callable[[str], Any]

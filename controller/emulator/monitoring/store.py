@@ -94,7 +94,14 @@ class Metrics:
         self._cells: dict[RevisionKey, dict[int, Cells]] = defaultdict(dict)
         self._lifetimes: dict[RevisionKey, Lifetime] = defaultdict(Lifetime)
 
-    def record(self, key: RevisionKey, code: int, milliseconds: float, ended: datetime) -> None:
+    def record(
+        self,
+        key: RevisionKey,
+        code: int,
+        milliseconds: float,
+        ended: datetime,
+        pending_milliseconds: float = 0.0,  # noqa: ARG002
+    ) -> None:
         """Count a request that has ended. Its minute is the one in which it ended."""
         cells = self.cells(key, code)
         minute = minute_end(ended.timestamp())
@@ -113,8 +120,16 @@ class Metrics:
         """Return the cells of a revision and response code, making them if need be."""
         return self._cells[key].setdefault(code, Cells())
 
-    def instance_started(self, key: RevisionKey, at: datetime) -> None:
-        """Note that one more instance is alive."""
+    def sample(self, key: RevisionKey, at: datetime, *, active: int, idle: int, pending: int) -> None:
+        """Note how many instances and waiting requests there are at a whole minute."""
+
+    def instance_started(
+        self,
+        key: RevisionKey,
+        at: datetime,
+        startup_milliseconds: float = 0.0,  # noqa: ARG002
+    ) -> None:
+        """Note that one more instance is alive, and how long it took to start."""
         lifetime = self._lifetimes[key]
         if not lifetime.alive:
             lifetime.since = at.timestamp()

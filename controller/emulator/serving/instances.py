@@ -13,11 +13,11 @@ from datetime import timedelta
 
 from google.cloud import run_v2
 
-from controller.emulator.catalog import Failure
 from controller.emulator.clock import Clock
-from controller.emulator.failures import exited, never_listened, not_executable
-from controller.emulator.logs import STDERR, STDOUT
+from controller.emulator.logs.store import STDERR, STDOUT
 from controller.emulator.names import RevisionKey
+from controller.emulator.run.catalog import Failure
+from controller.emulator.run.failures import exited, never_listened, not_executable
 
 LONGEST_LINE = 16 * 1024
 PROBE_SECONDS = 0.02

@@ -9,11 +9,11 @@ from datetime import datetime
 from google.cloud import run_v2
 
 from controller.emulator.clock import Clock
-from controller.emulator.instances import Instance, StartError
 from controller.emulator.instants import seconds_of
-from controller.emulator.logs import SYSTEM, Logs
-from controller.emulator.metrics import Metrics
+from controller.emulator.logs.store import SYSTEM, Logs
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
+from controller.emulator.serving.instances import Instance, StartError
 from controller.emulator.settings import Settings
 
 AUTOSCALING = "AUTOSCALING - Instance started because no existing instance had room for the request."

@@ -10,7 +10,7 @@ from google.protobuf import message, timestamp_pb2
 
 from controller.emulator.instants import instant_of, stamp
 from controller.emulator.names import RevisionKey, short
-from controller.emulator.traffic import Split
+from controller.emulator.run.traffic import Split
 
 State = run_v2.Condition.State
 Reason = run_v2.Condition.RevisionReason

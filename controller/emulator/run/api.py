@@ -6,10 +6,10 @@ from google.cloud import run_v2
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
+from controller.emulator.calls import Call, Methods, unary
 from controller.emulator.errors import unimplemented
-from controller.emulator.operations import Operations
-from controller.emulator.rpc import Call, Methods, unary
-from controller.emulator.services import Services, paged
+from controller.emulator.run.operations import Operations
+from controller.emulator.run.services import Services, paged
 
 LONGEST_WAIT = 600.0
 

@@ -7,10 +7,10 @@ from urllib.parse import unquote
 from google.cloud.logging_v2 import types
 from google.protobuf import json_format
 
+from controller.emulator.calls import Call, Methods, unary
 from controller.emulator.errors import invalid
-from controller.emulator.log_filter import parse_log_filter
-from controller.emulator.logs import Entry, HttpRequest, Logs, Severity
-from controller.emulator.rpc import Call, Methods, unary
+from controller.emulator.logs.filter import parse_log_filter
+from controller.emulator.logs.store import Entry, HttpRequest, Logs, Severity
 
 LARGEST_PAGE = 1000
 DEFAULT_PAGE = 50

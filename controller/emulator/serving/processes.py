@@ -8,15 +8,15 @@ from datetime import datetime
 from google.cloud import run_v2
 
 from controller.emulator.clock import Clock
-from controller.emulator.failures import no_command
-from controller.emulator.instances import StartError
-from controller.emulator.logs import Logs
-from controller.emulator.metrics import Metrics
+from controller.emulator.logs.store import Logs
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
-from controller.emulator.pool import Pool
-from controller.emulator.runtime import Report, Runtime
+from controller.emulator.run.failures import no_command
+from controller.emulator.run.runtime import Report, Runtime
+from controller.emulator.run.traffic import WHOLE, Split
+from controller.emulator.serving.instances import StartError
+from controller.emulator.serving.pool import Pool
 from controller.emulator.settings import Settings
-from controller.emulator.traffic import WHOLE, Split
 
 
 class ProcessRuntime(Runtime):

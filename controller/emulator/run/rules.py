@@ -6,10 +6,10 @@ from google.api import launch_stage_pb2
 from google.cloud import run_v2
 from google.protobuf import field_mask_pb2
 
-from controller.emulator import traffic
 from controller.emulator.errors import invalid
 from controller.emulator.instants import duration, seconds_of
 from controller.emulator.names import DNS_LABEL, LONGEST_REVISION
+from controller.emulator.run import traffic
 
 # What a caller may set; everything else in a Service is the answer of Cloud Run.
 SETTABLE = (

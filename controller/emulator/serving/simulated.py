@@ -10,15 +10,15 @@ from google.cloud import run_v2
 
 from controller.draws import binomial, poisson
 from controller.emulator.clock import Clock
-from controller.emulator.failures import exited, never_listened
-from controller.emulator.knobs import Changes, Knobs
-from controller.emulator.latencies import draw_latencies
-from controller.emulator.logs import HttpRequest, Logs
-from controller.emulator.metrics import MINUTE, Metrics, minute_end
+from controller.emulator.logs.store import HttpRequest, Logs
+from controller.emulator.monitoring.store import MINUTE, Metrics, minute_end
 from controller.emulator.names import RevisionKey
-from controller.emulator.runtime import Report, Runtime
+from controller.emulator.run.failures import exited, never_listened
+from controller.emulator.run.runtime import Report, Runtime
+from controller.emulator.run.traffic import WHOLE, Split
+from controller.emulator.serving.knobs import Changes, Knobs
+from controller.emulator.serving.latencies import draw_latencies
 from controller.emulator.settings import Settings
-from controller.emulator.traffic import WHOLE, Split
 
 CRASH_CODE = 3
 ERROR = 500

@@ -1,0 +1,1 @@
+"""Cloud Logging: what was logged, and how it is asked for."""

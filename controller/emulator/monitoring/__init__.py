@@ -1,0 +1,1 @@
+"""Cloud Monitoring: what was measured, and how it is asked for."""

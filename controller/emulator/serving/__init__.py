@@ -1,0 +1,1 @@
+"""The data plane: what runs the revisions and sends requests to them."""
