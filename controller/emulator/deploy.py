@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import grpc
 from google.api_core import exceptions
@@ -39,6 +40,18 @@ class Deployment:
     concurrency: int = 0
     """0 = Cloud Run's default."""
     working_dir: str = ""
+
+
+class Wishes(TypedDict, total=False):
+    """What else of a deployment may be chosen."""
+
+    env: Mapping[str, str]
+    revision: str
+    no_traffic: bool
+    tag: str
+    session_affinity: bool
+    concurrency: int
+    working_dir: str
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
 from controller.emulator.admin import Admin
 from controller.emulator.assembly import Emulator
+from controller.emulator.deploy import Deployed, Deployment, Wishes, deploy
 from controller.emulator.serving.knobs import Changes
 from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import Settings
@@ -66,6 +67,23 @@ class LocalCloudRun:
     def admin_address(self) -> str:
         """Return HOST:PORT of the status page."""
         return self._emulator.admin_address
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which the command `canary` and the controller find it."""
+        return {
+            "CLOUD_RUN_EMULATOR_HOST": self.grpc_address,
+            "GOOGLE_CLOUD_PROJECT": self.settings.project,
+            "CLOUD_RUN_REGION": self.settings.region,
+        }
+
+    def deploy(self, service: str, command: Sequence[str], **wanted: Unpack[Wishes]) -> Deployed:
+        """Run a command as a new revision; return when it is ready; raises DeployError."""
+        return deploy(
+            self.grpc_address,
+            self.settings.project,
+            self.settings.region,
+            Deployment(service, command, **wanted),
+        )
 
     def now(self) -> datetime:
         """Return the emulated time."""

@@ -1,0 +1,60 @@
+"""The fixture `local_cloud_run`, used as somebody would who tests a pipeline of their own."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+A_USERS_TEST = """
+    import http.client
+    import subprocess
+    import sys
+    import time
+
+    import pytest
+
+    SAMPLE = [sys.executable, "-m", "controller.emulator.sample"]
+
+    def answer_of(local, service):
+        connection = http.client.HTTPConnection(local.front_address, timeout=10)
+        connection.request("GET", "/", headers={"Host": f"{service}.localhost"})
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, body
+
+    @pytest.mark.local_cloud_run(speed=240, project="shop")
+    def test_a_pipeline(local_cloud_run, monkeypatch):
+        local_cloud_run.deploy("web", SAMPLE, env={"TEXT": "one"})
+        for name, value in local_cloud_run.environment().items():
+            monkeypatch.setenv(name, value)
+        local_cloud_run.deploy("web", SAMPLE, env={"TEXT": "two"}, no_traffic=True, tag="next")
+        deadline = time.monotonic() + 10
+        while answer_of(local_cloud_run, "next---web") != (200, "two\\n"):
+            assert time.monotonic() < deadline
+        assert answer_of(local_cloud_run, "web") == (200, "one\\n")
+        said = subprocess.run(
+            [sys.executable, "-m", "controller", "status", "web"], capture_output=True, text=True
+        )
+        assert "web" in said.stdout + said.stderr
+        assert said.returncode in (0, 2), said.stderr
+
+    @pytest.mark.local_cloud_run(sped=1)
+    def test_a_misspelled_setting(local_cloud_run):
+        raise AssertionError
+
+    def test_each_test_has_its_own(local_cloud_run):
+        assert answer_of(local_cloud_run, "web")[0] == 404
+"""
+
+
+@pytest.mark.processes
+def test_a_pipeline_can_be_tested_with_the_fixture(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(A_USERS_TEST)
+    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "--strict-markers")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*@pytest.mark.local_cloud_run: *unexpected keyword argument 'sped'*"])
+
+
+def test_the_plugin_costs_nothing_to_those_who_do_not_use_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import sys\n\ndef test_it():\n    assert 'grpc' not in sys.modules\n")
+    pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=1)
