@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= auto
 
-.PHONY: help demo test check format lint types imports tests test-pythons bench-decisions docs lock clean
+.PHONY: help demo test check format lint types imports tests test-pythons bench-decisions bench-front docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ tests: $(VENV)/.dev  ## the tests alone
 
 bench-decisions: $(VENV)/.bench  ## how soon and how rightly it decides, beside other ways; writes docs/
 	@$(BIN)/python benchmarks/decisions.py $(ARGS)
+
+bench-front: $(VENV)/.dev  ## how fast the HTTP front of the local Cloud Run is, beside nginx; writes docs/
+	@sh benchmarks/tools.sh
+	@$(BIN)/python benchmarks/front.py $(ARGS)
 
 docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
 	@$(BIN)/python docs/generate.py

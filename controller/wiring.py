@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from controller.emulator.principal import calling_as
 from controller.engine.reconcile import Outside
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
@@ -18,6 +19,8 @@ class Place:
     project: str
     region: str
     emulator: str = ""
+    principal: str = ""
+    """Who calls the local Cloud Run; by default nobody in particular."""
 
 
 def connect(place: Place) -> Outside:
@@ -32,6 +35,8 @@ def connect(place: Place) -> Outside:
         )
     # A proxy of the environment would capture even loopback.
     channel = grpc.insecure_channel(place.emulator, options=[("grpc.enable_http_proxy", 0)])
+    if place.principal:
+        channel = calling_as(channel, place.principal)
     local = EmulatorClock(channel)
     return Outside(
         CloudRunGateway(place.project, place.region, SystemClock().sleep, channel),

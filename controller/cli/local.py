@@ -2,12 +2,14 @@
 
 import os
 import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from controller.cli import local_faults, local_gcloud
+from controller.cli.local_errors import explained, fail, local_state, usage
+from controller.cli.options import principal
 
 if TYPE_CHECKING:
     from controller.emulator.state import LocalState
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="A local Cloud Run: services are real processes on this machine."
 )
+app.add_typer(local_faults.app, name="fault")
+app.command()(local_gcloud.env)
+app.command()(local_gcloud.image)
 
-FAILED, USAGE = 1, 2
 Name = Annotated[str, typer.Argument(help="Name of the service.")]
 
 
@@ -32,6 +36,14 @@ def up(
     region: Annotated[str, typer.Option(help="Name of the region.")] = "local-1",
     etag: Annotated[str, typer.Option(help="What a stale etag does: ignore or enforce.")] = "ignore",
     seed: Annotated[int, typer.Option(help="Of the random choices.")] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Keep everything there across restarts."),
+    ] = None,
+    iam: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Who may do what; without it, everybody may do everything."),
+    ] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Serve in this process, until Ctrl-C.")
     ] = False,
@@ -41,25 +53,29 @@ def up(
     from controller.emulator.settings import EtagMode, Settings
 
     if speed <= 0:
-        _usage(f"--speed must be above 0, not {speed:g}")
+        usage(f"--speed must be above 0, not {speed:g}")
     if etag not in set(EtagMode):
-        _usage(f"--etag must be {' or '.join(EtagMode)}, not {etag!r}")
+        usage(f"--etag must be {' or '.join(EtagMode)}, not {etag!r}")
     if (known := state.read_state()) is not None:
-        _fail(
+        fail(
             f"a local Cloud Run is already up (process {known.pid}, APIs at {known.grpc_address})",
             "canary local down",
         )
+    if iam is not None:
+        _check_iam(iam, project, region)
     settings = Settings(
         project=project,
         region=region,
         speed=speed,
         etag=EtagMode(etag),
         seed=seed,
+        state=str(keep.absolute()) if keep else "",
+        iam=str(iam.absolute()) if iam else "",
         grpc_port=port,
         front_port=front_port,
         admin_port=admin_port,
     )
-    with _errors():
+    with explained():
         _check_extra()
         if foreground:
             from controller.emulator.__main__ import serve
@@ -92,14 +108,14 @@ def deploy(
     try:
         argv = shlex.split(command)
     except ValueError as error:
-        _usage(f"--command cannot be read: {error}")
+        usage(f"--command cannot be read: {error}")
     if not argv:
-        _usage("--command is empty")
+        usage("--command is empty")
     malformed = [pair for pair in env or [] if "=" not in pair or pair.startswith("=")]
     if malformed:
-        _usage(f"--env must be KEY=VALUE, not {malformed[0]!r}")
-    local = _local()
-    with _errors():
+        usage(f"--env must be KEY=VALUE, not {malformed[0]!r}")
+    local = local_state()
+    with explained():
         from controller.emulator.deploy import Deployment
         from controller.emulator.deploy import deploy as deploy_it
 
@@ -114,7 +130,7 @@ def deploy(
             concurrency=concurrency,
             working_dir=os.getcwd(),  # noqa: PTH109 - the path as the user sees it
         )
-        done = deploy_it(local.grpc_address, local.project, local.region, wanted)
+        done = deploy_it(local.grpc_address, local.project, local.region, wanted, principal=principal())
     print(f"{done.revision} is ready.")
     print(f"  {done.tag_uri or done.uri}")
 
@@ -131,12 +147,12 @@ def load(
 ) -> None:
     """Send steady traffic to a service, and sum up what came back."""
     if not 0 < rps <= 100_000:  # noqa: PLR2004 - more than one process can send
-        _usage(f"--rps must be above 0 and at most 100000, not {rps:g}")
+        usage(f"--rps must be above 0 and at most 100000, not {rps:g}")
     if not path.startswith("/"):
-        _usage(f"--path must begin with /, not {path!r}")
+        usage(f"--path must begin with /, not {path!r}")
     seconds = _seconds(duration) if duration else None
-    local = _local()
-    with _errors():
+    local = local_state()
+    with explained():
         from controller.emulator.load import Load, run
 
         summary = run(Load(local.front_address, name, rps, path, seconds, seed))
@@ -147,8 +163,8 @@ def load(
 @app.command()
 def status() -> None:
     """Say what runs: services, who gets which share, requests so far."""
-    local = _local()
-    with _errors():
+    local = local_state()
+    with explained():
         from controller.emulator import background
 
         found = background.status(local)
@@ -176,7 +192,7 @@ def down() -> None:
         state.remove_state()
         print("No local Cloud Run is up.")
         return
-    with _errors():
+    with explained():
         from controller.emulator import background
 
         background.end(known)
@@ -193,17 +209,10 @@ def _announce(local: "LocalState") -> None:
     print(f"  log          {state.log_file()}")
     print("Point the controller at it with --local, or with:")
     print(f"  export CLOUD_RUN_EMULATOR_HOST={local.grpc_address}")
+    print("Point gcloud at it with:")
+    print('  eval "$(canary local env)"')
     print("Next:")
     print('  canary local deploy web --command "python -m controller.emulator.sample"', flush=True)
-
-
-def _local() -> "LocalState":
-    from controller.emulator import state
-
-    known = state.read_state()
-    if known is None:
-        _fail("no local Cloud Run is up", "canary local up")
-    return known
 
 
 def _seconds(duration: str) -> float:
@@ -216,8 +225,18 @@ def _seconds(duration: str) -> float:
     except (ValueError, KeyError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        _usage(f"--for must be a duration such as 90s or 5m, not {duration!r}")
+        usage(f"--for must be a duration such as 90s or 5m, not {duration!r}")
     return seconds
+
+
+def _check_iam(file: Path, project: str, region: str) -> None:
+    """End the command with every mistake in the file, if there is one."""
+    from controller.emulator.access.policy_file import IamFileInvalid, read_iam_file
+
+    try:
+        read_iam_file(file, project, region)
+    except IamFileInvalid as error:
+        usage(f"--iam: {len(error.lines)} to correct\n" + "\n".join(f"  {line}" for line in error.lines))
 
 
 def _check_extra() -> None:
@@ -226,32 +245,3 @@ def _check_extra() -> None:
 
     if find_spec("aiohttp") is None:
         raise ModuleNotFoundError(name="aiohttp")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what goes wrong into a sentence on stderr."""
-    from controller.emulator.background import BackgroundError
-
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed", "pip install 'cloud-run-canary[emulator]'")
-    except BackgroundError as error:
-        _fail(str(error), "canary local status")
-    except OSError as error:
-        _fail(str(error), "canary local status")
-    except Exception as error:
-        if type(error).__name__ not in {"DeployError", "ServerGoneError"}:
-            raise
-        _fail(str(error), "canary local status")
-
-
-def _fail(cause: str, next_step: str) -> NoReturn:
-    print(f"canary: {cause}\n  next: {next_step}", file=sys.stderr)
-    raise typer.Exit(FAILED)
-
-
-def _usage(cause: str) -> NoReturn:
-    print(f"canary: {cause}", file=sys.stderr)
-    raise typer.Exit(USAGE)

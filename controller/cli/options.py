@@ -53,13 +53,23 @@ def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place
         state = read_state()
         if state is None:
             raise typer.BadParameter("no local Cloud Run is up; start one with: canary local up")
-        return Place(project or state.project, region or state.region, state.grpc_address)
+        return Place(project or state.project, region or state.region, state.grpc_address, principal())
     if emulator and not _ADDRESS.fullmatch(emulator):
         raise typer.BadParameter(f"{emulator!r} is not HOST:PORT", param_hint="--emulator")
     missing = [name for name, value in (("--project", project), ("--region", region)) if not value]
     if missing:
         raise typer.BadParameter(f"missing {' and '.join(missing)} (or --local for a local Cloud Run)")
-    return Place(project, region, emulator)
+    return Place(project, region, emulator, principal() if emulator else "")
+
+
+def principal() -> str:
+    """Return as whom to call a local Cloud Run, by the environment; "" = nobody in particular."""
+    from controller.emulator.principal import VARIABLE, is_principal
+
+    name = os.environ.get(VARIABLE, "")
+    if name and not is_principal(name):
+        raise typer.BadParameter(f"{VARIABLE} must be an e-mail address, not {name!r}")
+    return name
 
 
 def connected(project: str, region: str, emulator: str, *, local: bool) -> "Outside":

@@ -1,6 +1,7 @@
 """The process of a local Cloud Run: serves until it is asked to end."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from controller.emulator import state
+from controller.emulator.access.policy_file import IamFileInvalid
 from controller.emulator.admin import Admin
 from controller.emulator.assembly import Emulator
 from controller.emulator.settings import EtagMode, Settings
@@ -30,6 +32,7 @@ async def _serve(settings: Settings, announce: Callable[[state.LocalState], None
         await emulator.start()
         await admin.start()
         _record(emulator.grpc_address, emulator.front_address, emulator.admin_address, settings, announce)
+        gc.freeze()  # what is there by now stays: let no search for garbage look at it again
         await admin.shutdown_asked.wait()
     finally:
         await emulator.stop()
@@ -65,7 +68,7 @@ def main() -> int:
     settings = Settings(**{**chosen, "etag": EtagMode(chosen["etag"])})
     try:
         serve(settings, lambda _: None)
-    except OSError as error:
+    except (OSError, IamFileInvalid) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0

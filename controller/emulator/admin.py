@@ -7,23 +7,30 @@ from typing import Any
 from aiohttp import web
 
 from controller.emulator.assembly import Emulator
+from controller.emulator.faults.http import FaultRoutes
+from controller.emulator.image_routes import ImageRoutes
+from controller.emulator.knative.routes import rest_routes
+from controller.emulator.knative.web import LARGEST_BODY, errors
 from controller.emulator.names import RevisionKey
 
 LINES = 200
 
 
 class Admin:
-    """GET / (status), GET /logs, POST /advance and POST /shutdown, on a port of their own."""
+    """Status, logs, faults, images, the clock and the end, and the REST APIs, on a port of their own."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.shutdown_asked = asyncio.Event()
         self._emulator = emulator
-        application = web.Application(middlewares=[_refuse_browsers])
+        application = web.Application(middlewares=[_refuse_browsers, errors], client_max_size=LARGEST_BODY)
         application.add_routes(
             [
                 web.get("/", self._status),
                 web.get("/logs", self._logs),
                 web.post("/advance", self._advance),
+                *FaultRoutes(emulator.faults, emulator.clock).all(),
+                *ImageRoutes(emulator.images).all(),
+                *rest_routes(emulator.calls, emulator.services, emulator.settings),
                 web.post("/shutdown", self._shutdown),
             ]
         )
@@ -98,6 +105,10 @@ def status_of(emulator: Emulator) -> dict[str, Any]:
             for one in pool.instances
         ],
         "logs_dropped": emulator.logs.dropped,
+        "logs_dropped_by_log": {
+            log_id: {"entries": dropped.entries, "bytes": dropped.bytes}
+            for log_id, dropped in emulator.logs.dropped_by_log.items()
+        },
     }
 
 

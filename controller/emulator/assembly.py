@@ -1,29 +1,41 @@
 """The parts of the local Cloud Run put together, on one event loop."""
 
+import asyncio
 import random
 from datetime import datetime
+from pathlib import Path
 
 import grpc.aio
 
-from controller.emulator.calls import Dispatcher, Gate
+from controller.emulator.access.gate import AccessGate
+from controller.emulator.access.policy_file import read_iam_file
+from controller.emulator.calls import Dispatcher, Gate, Methods
 from controller.emulator.clock import Clock
+from controller.emulator.faults.gate import FaultGate
+from controller.emulator.faults.strikes import Reach
+from controller.emulator.images import ImageRuntime, Images
+from controller.emulator.knative.locations import LocationsApi
+from controller.emulator.knative.versions import VersionGate
 from controller.emulator.logs.api import LoggingApi
 from controller.emulator.logs.store import Logs
 from controller.emulator.monitoring.api import MonitoringApi
 from controller.emulator.monitoring.store import Metrics
+from controller.emulator.monitoring.visibility import Visibility
 from controller.emulator.names import RevisionKey
+from controller.emulator.quotas import QuotaGate
 from controller.emulator.rpc import clock_methods, install
 from controller.emulator.run.api import RunApi
-from controller.emulator.run.operations import Operations
-from controller.emulator.run.reconciler import Reconciler
+from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.runtime import Runtime
-from controller.emulator.run.services import Services
 from controller.emulator.serving.front import Front
 from controller.emulator.serving.processes import ProcessRuntime
 from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import RuntimeKind, Settings
+from controller.emulator.storage.storage import Kept, Storage
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
+SAVE_SECONDS = 1.0
+"""Real seconds between two savings of what is kept across restarts."""
 SIMULATED_FRONT_PORT = 8080
 """Simulated revisions have addresses, at which nothing listens."""
 
@@ -32,10 +44,16 @@ class Emulator:
     """Everything that runs on one event loop. Build it on that loop, start it, stop it."""
 
     def __init__(self, settings: Settings) -> None:
+        self.storage = Storage(Path(settings.state)) if settings.state else None
+        self._next_save: asyncio.TimerHandle | None = None
+        if self.storage is not None:
+            settings = self.storage.settings(settings)
         self.settings = settings
         self.clock = Clock(settings.speed, settings.start)
         self.metrics = Metrics()
-        self.logs = Logs(settings.project, settings.log_capacity, random.Random(f"{settings.seed} logs"))
+        self.visibility = Visibility(settings.visibility_delay)
+        self.logs = Logs(settings.project, settings.log_capacity, settings.log_bytes)
+        self.images = Images()
         self.simulated: SimulatedRuntime | None = None
         self.processes: ProcessRuntime | None = None
         self.front: Front | None = None
@@ -45,29 +63,29 @@ class Emulator:
             options=[("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.so_reuseport", 0)]
         )
         runtime = self._runtime()
-        operations = Operations(random.Random(f"{settings.seed} operations"))
-        reconciler = Reconciler(self.clock, settings, operations, runtime, self.uri_of)
-        self.services = Services(
-            self.clock,
-            settings,
-            operations,
-            reconciler,
-            runtime,
-            random.Random(f"{settings.seed} names"),
-            self.log_uri,
-        )
+        self.control_plane = ControlPlane(self.clock, settings, runtime, self.uri_of, self.log_uri)
+        self.services = self.control_plane.services
         methods = {
-            **RunApi(self.services, operations).methods(),
-            **MonitoringApi(self.clock, settings, self.metrics).methods(),
-            **LoggingApi(self.logs).methods(),
+            **RunApi(self.control_plane, settings.project).methods(),
+            **MonitoringApi(settings, self.metrics, self.visibility).methods(),
+            **LoggingApi(self.logs, settings).methods(),
+            **LocationsApi(settings, self.services).methods(),
         }
-        self.calls = Dispatcher(self.clock, methods, self._gates())
+        self.calls = Dispatcher(self.clock, methods, self._gates(methods))
         install(self._server, self.calls)
         install(self._server, Dispatcher(self.clock, clock_methods(self.clock)))
 
-    def _gates(self) -> list[Gate]:
+    def _gates(self, methods: Methods) -> list[Gate]:
         """Return what every call passes through, the outermost first."""
-        return []
+        settings = self.settings
+        reach = Reach(self.clock, Dispatcher(self.clock, methods), self.control_plane.hold_up)
+        names = [f"/{service}/{name}" for service, by_name in methods.items() for name in by_name]
+        self.faults = FaultGate(names, reach, self.visibility)
+        policy = None
+        if settings.iam:
+            policy = read_iam_file(Path(settings.iam), settings.project, settings.region)
+        access = AccessGate(policy, self.services, settings.project)
+        return [self.faults, QuotaGate(settings), access, VersionGate(self.services)]
 
     def _runtime(self) -> Runtime:
         rng = random.Random(f"{self.settings.seed} requests")
@@ -76,8 +94,10 @@ class Emulator:
             return self.simulated
         processes = ProcessRuntime(self.clock, self.settings, self.metrics, self.logs, rng)
         self.processes = processes
-        self.front = Front(self.clock, processes, self.metrics, self.logs, random.Random(self.settings.seed))
-        return processes
+        self.front = Front(
+            self.clock, self.settings, processes, self.metrics, self.logs, random.Random(self.settings.seed)
+        )
+        return ImageRuntime(self.clock, self.images, processes)
 
     async def start(self) -> None:
         """Open the ports."""
@@ -86,7 +106,31 @@ class Emulator:
         self.front_address = f"{host}:{SIMULATED_FRONT_PORT}"
         if self.front is not None:
             self.front_address = f"{host}:{await self.front.start(host, self.settings.front_port)}"
+        if self.storage is not None:
+            self.storage.restore(self._kept())
+            self._keep_saving(self.storage)
         await self._server.start()
+
+    def _kept(self) -> Kept:
+        return Kept(self.control_plane, self.metrics, self.logs, self.images)
+
+    def _save(self, storage: Storage) -> None:
+        ports = {"grpc": self.grpc_address, "front": self.front_address, "admin": self.admin_address}
+        about = {f"{name}_port": address.rpartition(":")[2] or "0" for name, address in ports.items()}
+        about |= {"project": self.settings.project, "region": self.settings.region}
+        storage.save(self._kept(), self.clock.now(), about)
+
+    def _keep_saving(self, storage: Storage) -> None:
+        """Save after a second, and again and again: less often where it takes long."""
+
+        def save() -> None:
+            begun = loop.time()
+            self._save(storage)
+            took = loop.time() - begun
+            self._next_save = loop.call_later(max(SAVE_SECONDS, 20 * took), save)
+
+        loop = asyncio.get_running_loop()
+        self._next_save = loop.call_later(SAVE_SECONDS, save)
 
     def _listen(self, port: int) -> int:
         """Return the port that the APIs listen on."""
@@ -102,6 +146,11 @@ class Emulator:
             await self.processes.close()
         if self.front is not None:
             await self.front.stop()
+        if self.storage is not None:
+            if self._next_save is not None:  # else it was never read, and must not be overwritten
+                self._next_save.cancel()
+                self._save(self.storage)
+            self.storage.close()
         self.clock.close()
 
     def uri_of(self, service_id: str, tag: str) -> str:

@@ -16,11 +16,26 @@ from controller.emulator.settings import Settings
 
 READY_SECONDS = 20.0
 END_SECONDS = 20.0
-_PASSED_ON = ("project", "region", "speed", "etag", "seed", "grpc_port", "front_port", "admin_port")
+_PASSED_ON = (
+    "project",
+    "region",
+    "speed",
+    "etag",
+    "seed",
+    "state",
+    "iam",
+    "grpc_port",
+    "front_port",
+    "admin_port",
+)
 
 
 class BackgroundError(Exception):
     """A local Cloud Run that could not be started or ended; the text says why and what to do."""
+
+
+class RefusedError(Exception):
+    """Something asked of a local Cloud Run that it refused; the text says why."""
 
 
 def start(settings: Settings) -> state.LocalState:
@@ -56,11 +71,21 @@ def end(known: state.LocalState) -> None:
 
 def status(known: state.LocalState) -> dict[str, Any]:
     """Return what the admin port tells."""
+    found: dict[str, Any] = ask(known, "GET", "/")
+    return found
+
+
+def ask(known: state.LocalState, method: str, path: str, body: Any = None) -> Any:
+    """Return the answer of the admin port; raises RefusedError if it would not."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{known.admin_address}{path}", content, method=method)
     try:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{known.admin_address}/", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+        with opener.open(request, timeout=5) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise RefusedError(error.read().decode(errors="replace").strip()) from error
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise BackgroundError(
             f"The local Cloud Run does not answer at {known.admin_address}: {error}"

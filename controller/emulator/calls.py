@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from inspect import isawaitable
 from typing import Any, Protocol
@@ -23,6 +23,8 @@ class Call:
     """As gRPC names it: `/google.cloud.run.v2.Services/GetService`."""
     seconds_left: float | None
     """Real seconds until the caller gives up; None = never."""
+    is_anonymous: bool = False
+    """The caller gave no name; `principal` is the default one."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ def unary(
 
 
 def principal_of(headers: Mapping[str, Any]) -> str:
-    """Return who calls: the bearer token itself is the name, so that any client can choose one."""
+    """Return who calls, or "": the bearer token itself is the name, so that any client can choose one."""
     kind, _, token = str(headers.get("authorization", "")).partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
-    return str(headers.get(PRINCIPAL_KEY, DEFAULT_PRINCIPAL))
+    return str(headers.get(PRINCIPAL_KEY, ""))
 
 
 class Dispatcher:
@@ -72,16 +74,20 @@ class Dispatcher:
         self._gates = gates
 
     async def call(
-        self, method: str, request: Any, principal: str = DEFAULT_PRINCIPAL, seconds_left: float | None = None
+        self, method: str, request: Any, principal: str = "", seconds_left: float | None = None
     ) -> Any:
-        """Answer one call; raises ApiError."""
+        """Answer one call, of the default principal where nobody is named; raises ApiError."""
         self._clock.settle()
-        call = Call(self._clock.now(), principal, method, seconds_left)
+        caller = principal or DEFAULT_PRINCIPAL
+        call = Call(self._clock.now(), caller, method, seconds_left, is_anonymous=not principal)
         return await self._through(self._gates, call, request)
 
     async def _through(self, gates: Sequence[Gate], call: Call, request: Any) -> Any:
         if gates:
             return await gates[0].let_through(call, request, lambda: self._through(gates[1:], call, request))
         _, service, name = call.method.split("/")
+        if self._gates:  # one of them may have held it up, or moved the clock
+            self._clock.settle()
+            call = replace(call, now=self._clock.now())
         result = self.methods[service][name].answer(call, request)
         return await result if isawaitable(result) else result

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 Action = Callable[[datetime], None]
 
 MANUAL_START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+LONGEST_JUMP = timedelta(days=31)
 
 
 class Clock:
@@ -57,6 +58,20 @@ class Clock:
         target = self._origin + by
         self._run_until(target)
         self._origin = target
+
+    def jump(self, by: timedelta) -> None:
+        """Set the clock forward or back at once, whether it runs by itself or not.
+
+        Forward, everything due on the way happens, in order of time. Back, the clock shows an earlier time
+        and nothing is undone: what is due at an instant happens when the clock gets there again.
+        """
+        if abs(by) > LONGEST_JUMP:
+            raise ValueError(f"the clock jumps {LONGEST_JUMP.days} days at most, not {by}")
+        if not self.speed and by > timedelta():
+            self.advance(by)
+            return
+        self._origin += by
+        self.settle()
 
     def close(self) -> None:
         """Forget what was due."""

@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import field_mask_pb2
 
 from controller.emulator.names import revision_id
+from controller.emulator.principal import calling_as
 
 LATEST = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST
 REVISION = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
@@ -65,11 +66,17 @@ class Deployed:
 
 
 def deploy(
-    grpc_address: str, project: str, region: str, wanted: Deployment, timeout_seconds: float = 600.0
+    grpc_address: str,
+    project: str,
+    region: str,
+    wanted: Deployment,
+    timeout_seconds: float = 600.0,
+    principal: str = "",
 ) -> Deployed:
     """Create or update the service and wait until that is done, in real seconds; raises DeployError."""
     with grpc.insecure_channel(grpc_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        return _Deploying(channel, f"projects/{project}/locations/{region}", wanted).run(timeout_seconds)
+        parent = f"projects/{project}/locations/{region}"
+        return _Deploying(calling_as(channel, principal), parent, wanted).run(timeout_seconds)
 
 
 class _Deploying:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 
@@ -14,6 +15,8 @@ class ApiError(Exception):
     message: str
     violations: dict[str, str] = field(default_factory=dict)
     """Field path -> what is wrong with it; sent as BadRequest."""
+    details: tuple[Message, ...] = ()
+    """What else Google tells with it, such as ErrorInfo."""
 
     def status(self) -> status_pb2.Status:
         """Return the status that goes into the trailing metadata."""
@@ -23,12 +26,20 @@ class ApiError(Exception):
             for path, description in self.violations.items():
                 detail.field_violations.add(field=path, description=description)
             status.details.add().Pack(detail)
+        for more in self.details:
+            status.details.add().Pack(more)
         return status
 
 
 def invalid(message: str, path: str = "") -> ApiError:
     """Return INVALID_ARGUMENT, naming the field if there is one."""
     return ApiError(grpc.StatusCode.INVALID_ARGUMENT, message, {path: message} if path else {})
+
+
+def violation(path: str, description: str) -> ApiError:
+    """Return INVALID_ARGUMENT in the form in which Cloud Run names the field of a request that is wrong."""
+    place = f"Violation in {path}"
+    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, f"{place}: {description}", {place: description})
 
 
 def not_found(resource: str) -> ApiError:

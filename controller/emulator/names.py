@@ -1,19 +1,22 @@
 """Resource names: taken apart, put together, and made up for new revisions."""
 
+import hashlib
 import random
 import re
+import uuid
+from datetime import datetime
 from typing import NamedTuple
 
-from controller.emulator.errors import invalid
+from controller.emulator.errors import invalid, violation
 
 SERVICE = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)")
-REVISION = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)/revisions/([^/]+)")
 LOCATION = re.compile(r"projects/([^/]+)/locations/([^/]+)")
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LONGEST_SERVICE = 49
 LONGEST_REVISION = 63
 CONSONANTS = "bcdfghjklmnpqrstvwxz"
+LEAST_PROJECT_NUMBER = 10**11
 
 
 class RevisionKey(NamedTuple):
@@ -42,12 +45,30 @@ def check_service_name(name: str) -> None:
 def check_service_id(service_id: str) -> None:
     """Refuse what is no DNS label of less than 50 characters."""
     if not DNS_LABEL.fullmatch(service_id) or len(service_id) > LONGEST_SERVICE:
-        raise invalid(
-            f"Violation in CreateServiceRequest.service_id: '{service_id}' must use only lowercase letters, "
-            "digits and hyphens, start with a letter, not end with a hyphen, and be shorter than 50 "
-            "characters.",
-            "service_id",
+        raise violation(
+            "CreateServiceRequest.service_id",
+            f"'{service_id}' must use only lowercase letters, digits and hyphens, start with a letter, not "
+            "end with a hyphen, and be shorter than 50 characters.",
         )
+
+
+def project_number(project: str) -> str:
+    """Return the number of a project: twelve digits that follow from its id."""
+    digest = hashlib.sha256(project.encode()).digest()
+    return str(LEAST_PROJECT_NUMBER + int.from_bytes(digest[:8], "big") % (9 * LEAST_PROJECT_NUMBER))
+
+
+def by_id(name: str, project: str) -> str:
+    """Return a resource name with the project's id, where it has the project's number."""
+    number = f"projects/{project_number(project)}"
+    is_number = name == number or name.startswith(f"{number}/")
+    return f"projects/{project}{name.removeprefix(number)}" if is_number else name
+
+
+def uid_of(name: str, create_time: datetime) -> str:
+    """Return the unique id of a resource: a UUID4 that follows from its name and its time."""
+    digest = hashlib.sha256(f"{name} {create_time.isoformat()}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def short(name: str) -> str:

@@ -1,11 +1,11 @@
 """A pytest plugin: the fixture `local_cloud_run`, a local Cloud Run of a test's own.
 
-    @pytest.mark.local_cloud_run(speed=60)          # optional: any of emulator/settings.py
-    def test_my_pipeline(local_cloud_run, monkeypatch):
-        local_cloud_run.deploy("web", ["python", "-m", "my.service"])
-        for name, value in local_cloud_run.environment().items():
+    @pytest.mark.local_cloud_run(speed=60)              # optional: any of emulator/settings.py
+    def test_my_pipeline(local_cloud_run, monkeypatch, tmp_path):
+        local_cloud_run.image("gcr.io/demo/shop", ["python", "-m", "shop"])
+        for name, value in local_cloud_run.environment(tmp_path).items():
             monkeypatch.setenv(name, value)
-        ...                                         # the official clients, canary, or gcloud
+        subprocess.run(["./deploy.sh"], check=True)     # gcloud, canary, or the official clients
 
 It is part of the extra `[emulator]`. Nothing is imported until a test asks for the fixture.
 """

@@ -14,6 +14,7 @@ It imports nothing but the standard library and its knobs, so that it starts in 
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ HTTP_OK, HTTP_ERROR = 200, 500
 REASONS = {HTTP_OK: "OK", HTTP_ERROR: "Internal Server Error"}
 LARGEST_HEAD = 64 * 1024
 A_YEAR = 365 * 86400.0
+SECONDS_TO_END = 8.0
+"""After SIGTERM; at ten, SIGKILL comes."""
 
 
 class Sample:
@@ -34,18 +37,33 @@ class Sample:
         self._knobs = knobs
         self._rng = rng
         self._stamp = os.environ.get("K_REVISION", "").encode()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection, one after the other."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await _skip_body(reader, head)
-                writer.write(await self._answer())
-                await writer.drain()
+                self._under_way += 1
+                self._idle.clear()
+                try:
+                    await _skip_body(reader, head)
+                    writer.write(await self._answer())
+                    await writer.drain()
+                finally:
+                    self._under_way -= 1
+                    if not self._under_way:
+                        self._idle.set()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
             pass  # the other side is gone, or does not speak HTTP
         finally:
             writer.close()
+
+    async def end(self, seconds: float) -> None:
+        """Wait until no request is under way, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
 
     async def _answer(self) -> bytes:
         await asyncio.sleep(self._knobs.draw_latency(self._rng) / 1000)
@@ -85,6 +103,7 @@ async def serve(knobs: Knobs, port: int) -> None:
         _say(f"listening on port {port}")
         await ended.wait()
         server.close()
+        await sample.end(SECONDS_TO_END)
     _say("asked to end, ending")
 
 

@@ -1,18 +1,24 @@
 """The local Cloud Run in a thread of its own, for tests and for a demo."""
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+from controller.emulator import gcloud
 from controller.emulator.admin import Admin
 from controller.emulator.assembly import Emulator
 from controller.emulator.deploy import Deployed, Deployment, Wishes, deploy
+from controller.emulator.images import Image
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.serving.knobs import Changes
 from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import Settings
+from controller.emulator.state import LocalState
 
 T = TypeVar("T")
 
@@ -68,13 +74,12 @@ class LocalCloudRun:
         """Return HOST:PORT of the status page."""
         return self._emulator.admin_address
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which the command `canary` and the controller find it."""
-        return {
-            "CLOUD_RUN_EMULATOR_HOST": self.grpc_address,
-            "GOOGLE_CLOUD_PROJECT": self.settings.project,
-            "CLOUD_RUN_REGION": self.settings.region,
-        }
+    def environment(self, directory: Path, principal: str = "") -> dict[str, str]:
+        """Return the variables by which `canary` and gcloud find it; gcloud keeps its own in `directory`."""
+        settings = self.settings
+        addresses = (self.grpc_address, self.front_address, self.admin_address)
+        here = LocalState(*addresses, settings.project, settings.region, settings.speed, os.getpid())
+        return gcloud.environment(here, directory, principal)
 
     def deploy(self, service: str, command: Sequence[str], **wanted: Unpack[Wishes]) -> Deployed:
         """Run a command as a new revision; return when it is ready; raises DeployError."""
@@ -85,6 +90,10 @@ class LocalCloudRun:
             Deployment(service, command, **wanted),
         )
 
+    def image(self, name: str, command: Sequence[str], working_dir: str = "", **env: str) -> None:
+        """Let a command run in place of an image, with or without tag, from the next deployment on."""
+        self._do(lambda: self._emulator.images.put(Image(name, tuple(command), working_dir, env)))
+
     def now(self) -> datetime:
         """Return the emulated time."""
         return self._emulator.clock.now()
@@ -92,6 +101,34 @@ class LocalCloudRun:
     def advance(self, by: timedelta) -> None:
         """Move a hand-moved clock; return when everything has happened that was due on the way."""
         self._do(lambda: self._emulator.clock.advance(by))
+
+    def methods(self) -> set[str]:
+        """Return the full names of the methods that are served."""
+        served = self._emulator.calls.methods
+        return {f"/{service}/{name}" for service, by_name in served.items() for name in by_name}
+
+    def jump_clock(self, by: timedelta) -> None:
+        """Set the clock forward or back at once; see Clock.jump."""
+        self._do(lambda: self._emulator.clock.jump(by))
+
+    def fault(self, kind: str, **fields: Any) -> int:
+        """Ask for a fault, and return its number; raises FaultInvalid.
+
+        The fields are those of faults/fault.py, with `for` written `lasts`.
+        """
+        return self.fault_of({"kind": kind, **fields})
+
+    def fault_of(self, description: Mapping[str, Any]) -> int:
+        """Ask for a fault as it is described over HTTP."""
+        return self._do(lambda: self._emulator.faults.add(description)).number
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return every fault, with how often it has struck."""
+        return self._do(self._emulator.faults.all)
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._do(self._emulator.faults.clear)
 
     def behave(self, revision: str, **changes: Unpack[Changes]) -> None:
         """Change how a simulated revision (short name) behaves from now on; before its deployment too.
@@ -104,6 +141,10 @@ class LocalCloudRun:
         """Let simulated users send so many requests a second to a service, from now on."""
         self._do(lambda: self._simulated().users(self.settings.region, service_id, rps))
 
+    def measure(self, action: Callable[[Metrics], T]) -> T:
+        """Read or write the store of metrics itself, between two things that happen."""
+        return self._do(lambda: action(self._emulator.metrics))
+
     def _simulated(self) -> SimulatedRuntime:
         if self._emulator.simulated is None:
             raise ValueError(
@@ -114,9 +155,8 @@ class LocalCloudRun:
     async def _started(self) -> Emulator:
         emulator = Emulator(self.settings)
         await emulator.start()
-        if emulator.processes is not None:
-            self._admin = Admin(emulator)
-            await self._admin.start()
+        self._admin = Admin(emulator)
+        await self._admin.start()
         return emulator
 
     async def _stopped(self) -> None:

@@ -42,13 +42,39 @@ class Settings:
     """The same in real seconds, at least: a fast clock does not make a process start faster."""
     idle_timeout: timedelta = timedelta(minutes=15)
     """An instance without requests for so long is stopped."""
+    pending_seconds: float = 10.0
+    """Real seconds that a request waits for room in an instance at least, before it is refused."""
+    grace_seconds: float = 10.0
+    """Real seconds from SIGTERM to SIGKILL."""
     etag: EtagMode = EtagMode.IGNORE
+    state: str = ""
+    """Path of a directory in which everything is kept across restarts; "" = nothing is kept."""
+    iam: str = ""
+    """Path of a file with roles and bindings; "" = everybody may do everything."""
+    quotas: bool = True
+    """Whether calls above the quotas are refused; the minutes are those of the emulated clock."""
+    reads_a_minute: int = 3000
+    """Of the Cloud Run API, for each project and region."""
+    writes_a_minute: int = 180
+    log_lists_a_minute: int = 60
+    """Of entries.list of Cloud Logging, for each project."""
     seed: int = 1
     """Of every random choice: split, generated names, simulated requests."""
     log_capacity: int = 100_000
     """Log entries kept; the oldest go first."""
+    log_bytes: int = 64 * 1024 * 1024
+    """Memory that they may take, about; the oldest go first."""
+    log_delay: timedelta = timedelta()
+    """From the receipt of an entry until a list shows it; of Google 10 to 20 seconds have been seen."""
+    log_scan_limit: int = 50_000
+    """Entries looked at for one page of a list; where nothing fits among so many, a page is empty, and has
+    a token to go on with. Fewer, where the filter has more than ten comparisons."""
     host: str = "127.0.0.1"
     grpc_port: int = 0
     """0 = any free port, for each of the three."""
     front_port: int = 0
     admin_port: int = 0
+    front_head_seconds: float = 30.0
+    """Real seconds in which the head of a request must have come to the front."""
+    front_idle_seconds: float = 75.0
+    """Real seconds that a connection to the front stays open without a request."""

@@ -1,9 +1,10 @@
-"""A local Cloud Run for each test, and the official clients pointed at it."""
+"""A local Cloud Run for each test, or a real project, and the official clients pointed at it."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,77 +15,51 @@ from google.cloud.logging_v2.services.logging_service_v2.transports import Loggi
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from google.cloud.run_v2.services.revisions.transports import RevisionsGrpcTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
-from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import field_mask_pb2
 
 from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import EtagMode, RuntimeKind, Settings
 
+from .cloud import SECONDS, Cloud, percents, to
+from .live import Place, a_real_cloud, reach
+
+__all__ = ["PARENT", "RECONCILED", "SECONDS", "Google", "a_google", "a_template", "percents", "to"]
+
 PARENT = "projects/demo/locations/local-1"
-SECONDS = 20.0
 RECONCILED = timedelta(seconds=10)
 """Long enough for a simulated revision to start and for the split to reach the data plane."""
+SIMULATED = Settings(runtime=RuntimeKind.SIMULATED, speed=0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what can run against a real project too: the tests of the fixture `cloud`."""
+    here = Path(__file__).parent  # other folders have a fixture of that name too
+    for item in items:
+        if item.path.parent == here and "cloud" in getattr(item, "fixturenames", ()):
+            item.add_marker("live")
 
 
 @dataclass
-class Google:
-    """The clients, and short words for what many tests do."""
+class Google(Cloud):
+    """The local Cloud Run, with what only it can do."""
 
     local: LocalCloudRun
     channel: grpc.Channel
 
     def __post_init__(self) -> None:
+        self.parent, self.web = PARENT, "web"
         self.services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=self.channel))
         self.revisions = run_v2.RevisionsClient(transport=RevisionsGrpcTransport(channel=self.channel))
         self.metrics = monitoring_v3.MetricServiceClient(
             transport=MetricServiceGrpcTransport(channel=self.channel)
         )
         self.logs = LoggingServiceV2Client(transport=LoggingServiceV2GrpcTransport(channel=self.channel))
-        self.operations = operations_pb2_grpc.OperationsStub(self.channel)
 
-    def create(self, name: str = "web", *, revision: str = "", **env: str) -> operations_pb2.Operation:
-        service = run_v2.Service(template=a_template(revision=revision, **env))
-        created: operations_pb2.Operation = self.services.create_service(
-            parent=PARENT, service_id=name, service=service, timeout=SECONDS
-        ).operation
-        return created
-
-    def update(self, name: str = "web", *, mask: str = "", **fields: Any) -> operations_pb2.Operation:
-        """Update with a mask: by default, the fields that are given."""
-        service = run_v2.Service(name=f"{PARENT}/services/{name}", **fields)
-        paths = [path for path in (mask.split(",") if mask else list(fields)) if path != "etag"]
-        updated: operations_pb2.Operation = self.services.update_service(
-            service=service, update_mask=field_mask_pb2.FieldMask(paths=paths), timeout=SECONDS
-        ).operation
-        return updated
-
-    def get(self, name: str = "web") -> run_v2.Service:
-        return self.services.get_service(name=f"{PARENT}/services/{name}", timeout=SECONDS)
-
-    def revision_names(self, name: str = "web") -> list[str]:
-        found = self.revisions.list_revisions(parent=f"{PARENT}/services/{name}", timeout=SECONDS)
-        return [revision.name.rsplit("/", 1)[-1] for revision in found]
-
-    def operation(self, name: str) -> operations_pb2.Operation:
-        request = operations_pb2.GetOperationRequest(name=name)
-        found: operations_pb2.Operation = self.operations.GetOperation(request, timeout=SECONDS)
-        return found
-
-    def wait(self, name: str) -> operations_pb2.Operation:
-        request = operations_pb2.WaitOperationRequest(name=name)
-        request.timeout.FromTimedelta(timedelta(seconds=SECONDS))
-        found: operations_pb2.Operation = self.operations.WaitOperation(request, timeout=SECONDS + 1)
-        return found
+    def template(self, *, revision: str = "", **env: str) -> run_v2.RevisionTemplate:
+        return a_template(revision=revision, **env)
 
     def settle(self) -> None:
         self.local.advance(RECONCILED)
-
-    def two_revisions(self, **second: str) -> None:
-        """Deploy web-one, which serves everything, and web-two, which serves nothing."""
-        self.create(revision="web-one", LATENCY_MS="50")
-        self.settle()
-        self.update(template=a_template(revision="web-two", **second), traffic=[to("web-one", 100)])
-        self.settle()
 
     def series(self, metric: str, start: datetime, end: datetime, **aggregation: Any) -> list[Any]:
         fields = aggregation.pop("group_by", [])
@@ -109,25 +84,6 @@ def a_template(*, revision: str = "", **env: str) -> run_v2.RevisionTemplate:
     )
 
 
-def to(revision: str, percent: int, tag: str = "") -> run_v2.TrafficTarget:
-    """Return a target; the revision "" is LATEST."""
-    kinds = run_v2.TrafficTargetAllocationType
-    kind = (
-        kinds.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
-        if revision
-        else kinds.TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST
-    )
-    return run_v2.TrafficTarget(type_=kind, revision=revision, percent=percent, tag=tag)
-
-
-def percents(service: run_v2.Service) -> Mapping[str, int]:
-    """Return what is served, by revision ("" = LATEST)."""
-    result: dict[str, int] = {}
-    for status in service.traffic_statuses:
-        result[status.revision] = result.get(status.revision, 0) + status.percent
-    return {revision: percent for revision, percent in result.items() if percent}
-
-
 def a_google(settings: Settings) -> Iterator[Google]:
     with LocalCloudRun.started(settings) as local:
         options = [("grpc.enable_http_proxy", 0)]
@@ -138,10 +94,29 @@ def a_google(settings: Settings) -> Iterator[Google]:
 @pytest.fixture
 def google() -> Iterator[Google]:
     """Google with simulated revisions and a clock that only the test moves."""
-    yield from a_google(Settings(runtime=RuntimeKind.SIMULATED, speed=0))
+    yield from a_google(SIMULATED)
 
 
 @pytest.fixture
 def strict_google() -> Iterator[Google]:
     """The same, where a stale etag is refused."""
-    yield from a_google(Settings(runtime=RuntimeKind.SIMULATED, speed=0, etag=EtagMode.ENFORCE))
+    yield from a_google(replace(SIMULATED, etag=EtagMode.ENFORCE))
+
+
+@pytest.fixture(scope="session")
+def real_place(pytestconfig: pytest.Config) -> Place | str | None:
+    """Return the real project that --project names, or why it cannot be reached; None if none is named."""
+    project, region, image = (
+        pytestconfig.getoption(option) for option in ("--project", "--region", "--live-image")
+    )
+    return reach(project, region, image) if project else None
+
+
+@pytest.fixture
+def cloud(real_place: Place | str | None) -> Iterator[Cloud]:
+    """Cloud Run: the real one with --project, else the same as `google`."""
+    if real_place is None:
+        yield from a_google(SIMULATED)
+    else:
+        with a_real_cloud(real_place) as real:
+            yield real

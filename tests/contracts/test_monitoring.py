@@ -1,17 +1,14 @@
-"""Request metrics appear as Cloud Monitoring shows them: late, by minute, and absent rather than zero."""
+"""What the users of simulated revisions leave in Monitoring: late, by minute, and absent rather than zero."""
 
 import math
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from google.api import metric_pb2
-from google.api_core import exceptions
-from google.cloud import monitoring_v3
 
 from controller.emulator.settings import RuntimeKind, Settings
 
-from .conftest import SECONDS, Google, a_google, to
+from .conftest import Google, a_google, to
 
 MINUTE = timedelta(minutes=1)
 BY_CLASS = ["resource.label.revision_name", "metric.label.response_code_class"]
@@ -92,35 +89,6 @@ def test_after_the_last_instance_there_are_no_points(google: Google) -> None:
     assert not google.series("request_count", end - 5 * MINUTE, end)
 
 
-def test_points_are_newest_first_and_end_on_whole_minutes(google: Google) -> None:
-    google.create()
-    google.settle()
-    start, end = busy(google, minutes=5)
-    (series,) = google.series("request_count", start, end)
-    ends = [point.interval.end_time.timestamp() for point in series.points]
-    assert ends == [(end - number * MINUTE).timestamp() for number in range(5)]
-    assert series.metric_kind == metric_pb2.MetricDescriptor.MetricKind.DELTA
-
-
-def test_the_start_is_excluded_and_the_end_included(google: Google) -> None:
-    google.create()
-    google.settle()
-    start, _ = busy(google, minutes=5)
-    (series,) = google.series("request_count", start, start + MINUTE)
-    assert len(series.points) == 1
-
-
-def test_windows_are_cut_backwards_from_the_end(google: Google) -> None:
-    google.create()
-    google.settle()
-    start, end = busy(google, minutes=6)
-    odd = end - timedelta(seconds=30)
-    (series,) = google.series(
-        "request_count", start, odd, per_series_aligner="ALIGN_DELTA", alignment_period=MINUTE
-    )
-    assert {point.interval.end_time.timestamp() % 60 for point in series.points} == {30.0}
-
-
 def test_rate_is_per_second(google: Google) -> None:
     google.create()
     google.settle()
@@ -173,126 +141,6 @@ def test_a_switch_inside_a_minute_divides_it(google: Google) -> None:
     counts = {one.resource.labels["revision_name"]: total([one]) for one in series}
     assert counts["web-one"] == pytest.approx(3000, abs=5 * math.sqrt(3000))
     assert counts["web-two"] == pytest.approx(3000, abs=5 * math.sqrt(3000))
-
-
-def test_a_series_may_straddle_pages(google: Google) -> None:
-    google.create(ERROR_SHARE="0.5")
-    google.settle()
-    start, end = busy(google)
-    request = monitoring_v3.ListTimeSeriesRequest(
-        name="projects/demo",
-        filter='metric.type="run.googleapis.com/request_count"',
-        interval=monitoring_v3.TimeInterval(start_time=start, end_time=end),
-        page_size=7,
-    )
-    pages = list(google.metrics.list_time_series(request=request, timeout=SECONDS).pages)
-    points = [sum(len(one.points) for one in page.time_series) for page in pages]
-    assert points == [7, 7, 6]
-    assert total([one for page in pages for one in page.time_series]) == total(
-        google.series("request_count", start, end)
-    )
-
-
-def test_headers_have_no_points(google: Google) -> None:
-    google.create()
-    google.settle()
-    start, end = busy(google)
-    request = monitoring_v3.ListTimeSeriesRequest(
-        name="projects/demo",
-        filter='metric.type="run.googleapis.com/request_count"',
-        interval=monitoring_v3.TimeInterval(start_time=start, end_time=end),
-        view="HEADERS",
-    )
-    (series,) = google.metrics.list_time_series(request=request, timeout=SECONDS)
-    assert not series.points
-    assert series.resource.labels["configuration_name"] == "web"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('metric.labels.response_code_class="5xx"', {"5xx"}),
-        ('metric.label."response_code_class" != "5xx"', {"2xx"}),
-        ('metric.labels.response_code = starts_with("2")', {"2xx"}),
-        ('metric.labels.response_code = one_of("200", "500")', {"2xx", "5xx"}),
-        ('NOT metric.labels.response_code = "200"', {"5xx"}),
-        ('(resource.labels.service_name="web" OR resource.labels.service_name="x")', {"2xx", "5xx"}),
-        ("metric.labels.response_code >= 500", {"5xx"}),
-        ('resource.labels.service_name = "other"', set()),
-    ],
-)
-def test_filters_choose_series(google: Google, text: str, found: set[str]) -> None:
-    google.create(ERROR_SHARE="0.5")
-    google.settle()
-    start, end = busy(google, minutes=2)
-    request = monitoring_v3.ListTimeSeriesRequest(
-        name="projects/demo",
-        filter=f'metric.type="run.googleapis.com/request_count" {text}',
-        interval=monitoring_v3.TimeInterval(start_time=start, end_time=end),
-    )
-    series = google.metrics.list_time_series(request=request, timeout=SECONDS)
-    assert {one.metric.labels["response_code_class"] for one in series} == found
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "single metric type"),
-        ('resource.type="cloud_run_revision"', "single metric type"),
-        ('metric.type="run.googleapis.com/request_count" AND', "position 51"),
-        (
-            'metric.type="run.googleapis.com/request_count" resource.labels.x=("a" OR "b")',
-            "unsupported value",
-        ),
-        (
-            'metric.type="run.googleapis.com/request_count" nonsense="a"',
-            "unknown field 'nonsense' at position 48",
-        ),
-    ],
-)
-def test_a_bad_filter_is_refused_with_the_place(google: Google, text: str, message: str) -> None:
-    now = google.local.now()
-    request = monitoring_v3.ListTimeSeriesRequest(
-        name="projects/demo",
-        filter=text,
-        interval=monitoring_v3.TimeInterval(start_time=now - MINUTE, end_time=now),
-    )
-    with pytest.raises(exceptions.InvalidArgument, match=message):
-        google.metrics.list_time_series(request=request, timeout=SECONDS)
-
-
-def test_an_unknown_metric_is_not_found(google: Google) -> None:
-    with pytest.raises(exceptions.NotFound, match="Cannot find metric"):
-        google.series("container/restart_count", google.local.now() - MINUTE, google.local.now())
-
-
-def test_a_reducer_needs_an_aligner_and_a_period_of_a_minute(google: Google) -> None:
-    end = google.local.now()
-    with pytest.raises(exceptions.InvalidArgument, match="per_series_aligner"):
-        google.series("request_count", end - MINUTE, end, cross_series_reducer="REDUCE_SUM")
-    with pytest.raises(exceptions.InvalidArgument, match="at least 60"):
-        google.series(
-            "request_count",
-            end - MINUTE,
-            end,
-            per_series_aligner="ALIGN_DELTA",
-            alignment_period=timedelta(seconds=30),
-        )
-
-
-def test_descriptors_tell_sampling_and_delay(google: Google) -> None:
-    name = "projects/demo/metricDescriptors/run.googleapis.com/request_latencies"
-    descriptor = google.metrics.get_metric_descriptor(name=name, timeout=SECONDS)
-    assert descriptor.metadata.sample_period.seconds == 60
-    assert descriptor.metadata.ingest_delay.seconds == 120
-    listed = google.metrics.list_metric_descriptors(
-        request={
-            "name": "projects/demo",
-            "filter": 'metric.type = starts_with("run.googleapis.com/request_c")',
-        },
-        timeout=SECONDS,
-    )
-    assert [one.type for one in listed] == ["run.googleapis.com/request_count"]
 
 
 def test_the_same_seed_gives_the_same_requests() -> None:

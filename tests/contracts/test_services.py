@@ -1,257 +1,201 @@
-"""Services, revisions and operations behave as Cloud Run's do."""
+"""Services look as Cloud Run shows them: while they reconcile, when they are ready, and when they failed.
 
-import base64
-from typing import Any
+A test quotes the fact that it shows. Evidence in brackets: R = recorded answers, P = the API's own
+description, D = documentation, T = a third party's report, M = measured, I = inferred.
+"""
 
-import grpc
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
-from google.longrunning import operations_pb2
-from google.protobuf import timestamp_pb2
 
-from .conftest import PARENT, SECONDS, Google, a_template, to
+from .cloud import Cloud, percents, shown, to
+from .conftest import Google
 
 State = run_v2.Condition.State
+Reason = run_v2.Condition.RevisionReason
 
 
-def test_a_new_service_is_reconciling_at_first_and_ready_later(google: Google) -> None:
-    operation = google.create()
-    before = google.get()
-    google.settle()
-    after = google.get()
+def states(service: run_v2.Service) -> dict[str, State]:
+    return {condition.type_: State(condition.state) for condition in service.conditions}
+
+
+def test_a_creation_answers_with_nothing_but_what_was_asked_for(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "done absent", "terminalCondition{... CONDITION_PENDING" and no status yet."""
+    operation = cloud.create()
+    service = shown(operation)
 
     assert not operation.done
-    assert before.reconciling
-    assert before.terminal_condition.state == State.CONDITION_PENDING
-    assert (before.generation, before.observed_generation) == (1, 0)
-    assert not before.uri
-    assert not after.reconciling
-    assert after.terminal_condition.state == State.CONDITION_SUCCEEDED
-    assert after.observed_generation == 1
-    assert after.uri.startswith("http://web.localhost:")
-    assert google.operation(operation.name).done
+    assert service.reconciling
+    assert service.terminal_condition == run_v2.Condition(state=State.CONDITION_PENDING)
+    assert (service.generation, service.observed_generation) == (1, 0)
+    assert not service.conditions
+    assert not service.traffic_statuses
+    assert (service.uri, service.latest_created_revision, service.latest_ready_revision) == ("", "", "")
 
 
-def test_an_update_answers_at_once_with_the_old_status_and_a_new_etag(google: Google) -> None:
-    google.create(revision="web-one")
-    google.settle()
-    before = google.get()
-    operation = google.update(template=a_template(revision="web-two"))
-    answered = run_v2.Service.pb()()
-    operation.metadata.Unpack(answered)
+def test_a_ready_service_has_observed_its_generation(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "observedGeneration==generation, Ready/RoutesReady/ConfigurationsReady SUCCEEDED"."""
+    cloud.create()
+    cloud.settle()
+    service = cloud.get()
+
+    assert not service.reconciling
+    assert service.observed_generation == service.generation == 1
+    assert service.terminal_condition.type_ == "Ready"
+    assert service.terminal_condition.state == State.CONDITION_SUCCEEDED
+    assert states(service) == {
+        "RoutesReady": State.CONDITION_SUCCEEDED,
+        "ConfigurationsReady": State.CONDITION_SUCCEEDED,
+    }
+    assert service.uri
+
+
+def test_a_finished_operation_carries_the_whole_service_twice(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "`done: true`, `metadata` and `response` both the full Service"."""
+    operation = cloud.outcome(cloud.create())
+
+    assert operation.done
+    assert shown(operation) == shown(operation, "response")
+    assert shown(operation).terminal_condition.state == State.CONDITION_SUCCEEDED
+    assert operation.response.type_url == "type.googleapis.com/google.cloud.run.v2.Service"
+
+
+def test_an_update_answers_with_the_old_status(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "generation 2, observedGeneration 1, reconciling true", conditions "(old)"."""
+    one = cloud.named("one")
+    cloud.create(revision=one)
+    cloud.settle()
+    before = cloud.get()
+    operation = cloud.update(template=cloud.template(revision=cloud.named("two")))
+    answered = shown(operation)
 
     assert not operation.done
     assert answered.reconciling
     assert (answered.generation, answered.observed_generation) == (2, 1)
-    assert answered.latest_created_revision.endswith("/web-one")
-    assert answered.latest_ready_revision.endswith("/web-one")
-    assert answered.etag != before.etag
-    assert google.get().latest_created_revision.endswith("/web-two")
+    assert answered.latest_created_revision == answered.latest_ready_revision == cloud.full(revision=one)
+    assert answered.conditions == before.conditions
+    assert answered.traffic_statuses == before.traffic_statuses
 
 
-def test_a_finished_operation_carries_the_whole_service(google: Google) -> None:
-    name = google.create().name
+def test_a_pending_condition_keeps_the_time_of_the_old_transition(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "state CONDITION_PENDING, lastTransitionTime = the OLD transition"."""
+    cloud.create()
+    cloud.settle()
+    before = cloud.get().terminal_condition
+    answered = shown(cloud.update(labels={"team": "shop"})).terminal_condition
+
+    assert answered.type_ == "Ready"
+    assert answered.state == State.CONDITION_PENDING
+    assert answered.last_transition_time == before.last_transition_time
+
+
+def test_latest_is_reported_without_a_revision_and_without_an_address(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "`traffic_statuses` for LATEST has `type`+`percent` only: no `revision`, no `uri`"."""
+    cloud.create()
+    cloud.settle()
+    (status,) = cloud.get().traffic_statuses
+    assert (status.revision, status.uri, status.tag, status.percent) == ("", "", "", 100)
+
+
+def test_names_of_the_latest_are_full_and_names_in_traffic_short(cloud: Cloud) -> None:
+    """Fact 2.1 [R, T]: "are **fully qualified**"; "`traffic[].revision` is the **short** name"."""
+    cloud.two_revisions()
+    one, two = cloud.named("one"), cloud.named("two")
+    service = cloud.get()
+
+    assert service.latest_ready_revision == service.latest_created_revision == cloud.full(revision=two)
+    assert [target.revision for target in service.traffic] == [one]
+    assert [status.revision for status in service.traffic_statuses] == [one]
+
+
+def test_a_full_revision_name_in_traffic_is_understood(google: Google) -> None:
+    """Fact 2.1: "Accept both on read, write short"."""
+    google.two_revisions()
+    google.update(traffic=[to(google.full(revision="web-two"), 100)])
     google.settle()
-    operation = google.operation(name)
-    service = run_v2.Service.pb()()
+    assert [target.revision for target in google.get().traffic] == ["web-two"]
+    assert percents(google.get()) == {"web-two": 100}
 
-    assert operation.response.type_url == "type.googleapis.com/google.cloud.run.v2.Service"
-    assert operation.response.Unpack(service)
-    assert service.observed_generation == service.generation == 1
+
+def test_a_first_revision_that_fails_fails_the_route_and_not_the_configuration(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "RoutesReady FAILED same reason, ConfigurationsReady **SUCCEEDED**"."""
+    cloud.create(CRASH="1")
+    cloud.settle()
+    service = cloud.get()
+    (routes,) = [condition for condition in service.conditions if condition.type_ == "RoutesReady"]
+
+    assert service.terminal_condition.state == State.CONDITION_FAILED
+    assert service.terminal_condition.revision_reason == Reason.HEALTH_CHECK_CONTAINER_ERROR
+    assert routes.revision_reason == service.terminal_condition.revision_reason
+    assert routes.message == service.terminal_condition.message
+    assert states(service) == {
+        "RoutesReady": State.CONDITION_FAILED,
+        "ConfigurationsReady": State.CONDITION_SUCCEEDED,
+    }
+
+
+def test_a_failed_service_has_observed_its_generation_and_reports_what_was_asked_for(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "latestReadyRevision absent", "observedGeneration == generation", and more."""
+    cloud.create(revision=cloud.named("one"), CRASH="1")
+    cloud.settle()
+    service = cloud.get()
+
     assert not service.reconciling
+    assert not service.latest_ready_revision
+    assert service.latest_created_revision == cloud.full(revision=cloud.named("one"))
+    assert service.observed_generation == service.generation == 1
+    assert percents(service) == {"": 100}
+    assert not service.uri
 
 
-def test_an_etag_is_the_update_time_and_the_name(google: Google) -> None:
-    google.create()
-    service = google.get()
-    encoded_time, encoded_name = service.etag.strip('"').split("/")
-    stamp = timestamp_pb2.Timestamp()
-    stamp.ParseFromString(base64.urlsafe_b64decode(encoded_time + "=="))
+def test_a_failed_deployment_is_an_internal_error_of_the_operation(cloud: Cloud) -> None:
+    """Fact 2.1 [R]: "`error: {code: 13, message: "Revision 'goblet-00001-scx' is not ready ..."."""
+    one = cloud.named("one")
+    operation = cloud.outcome(cloud.create(revision=one, CRASH="1"))
 
-    assert stamp == run_v2.Service.pb(service).update_time
-    assert base64.urlsafe_b64decode(encoded_name + "==").decode() == service.name
-
-
-def test_the_etag_does_not_change_when_reconciliation_ends(google: Google) -> None:
-    google.create()
-    before = google.get().etag
-    google.settle()
-    assert google.get().etag == before
+    assert operation.done
+    assert operation.error.code == 13
+    assert operation.error.message.startswith(f"Revision '{one}' is not ready and cannot serve traffic. ")
+    assert operation.error.message == shown(operation).terminal_condition.message
 
 
-def test_a_stale_etag_is_ignored_by_default(google: Google) -> None:
-    google.create()
-    google.update(annotations={"example.com/a": "1"}, etag='"THIS-IS-NOT-A-VALID-ETAG"')
-    assert google.get().annotations["example.com/a"] == "1"
+def test_a_failed_start_tells_the_port_and_where_the_logs_are(google: Google) -> None:
+    """Fact 2.1 [R]: "failed to start and listen on the port defined provided by the PORT=8080 ..."."""
+    message = google.outcome(google.create(CRASH="1")).error.message
+    assert "failed to start and listen on the port defined provided by the PORT=8080 environment" in message
+    assert "Logs for this revision might contain more information.\n\nLogs URL: http" in message
 
 
-def test_a_stale_etag_is_aborted_where_etags_are_enforced(strict_google: Google) -> None:
-    strict_google.create()
-    stale = strict_google.get().etag
-    strict_google.update(annotations={"example.com/a": "1"}, etag=stale)
-    with pytest.raises(
-        exceptions.Aborted, match=r"Conflict for resource 'web': version '[0-9]+' was specified"
-    ):
-        strict_google.update(annotations={"example.com/a": "2"}, etag=stale)
-    assert strict_google.get().annotations["example.com/a"] == "1"
-
-
-def test_latest_is_reported_without_a_revision(google: Google) -> None:
-    google.create()
-    google.settle()
-    (status,) = google.get().traffic_statuses
-    assert (status.revision, status.uri, status.percent) == ("", "", 100)
-
-
-def test_names_are_full_in_latest_and_short_in_traffic(google: Google) -> None:
-    google.two_revisions()
-    full = f"{PARENT}/services/web/revisions"
-    google.update(traffic=[to(f"{full}/web-one", 100)])
-    google.settle()
-    service = google.get()
-    assert service.latest_ready_revision == f"{full}/web-two"
-    assert [target.revision for target in service.traffic] == ["web-one"]
-
-
-def test_a_made_up_revision_name_counts_generations(google: Google) -> None:
-    google.create()
-    google.settle()
-    google.update(annotations={"example.com/a": "1"})
-    google.update(template=a_template(TEXT="other"))
-    newest, oldest = sorted(google.revision_names(), reverse=True)
-    assert oldest.startswith("web-00001-")
-    assert newest.startswith("web-00003-")
-    assert len(newest) == len("web-00003-abc")
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"traffic": [to("web-one", 100)]},
-        {"annotations": {"example.com/a": "1"}},
-        {"labels": {"team": "shop"}},
-        {"scaling": run_v2.ServiceScaling(min_instance_count=1)},
-    ],
-)
-def test_only_the_template_makes_a_revision(google: Google, fields: dict[str, Any]) -> None:
-    google.create(revision="web-one")
-    google.settle()
-    google.update(**fields)
-    google.settle()
-    assert google.revision_names() == ["web-one"]
-    assert google.get().generation == 2
-
-
-def test_a_mask_leaves_other_fields_alone_and_no_mask_replaces_all(google: Google) -> None:
-    google.create()
-    google.update(annotations={"example.com/a": "1"})
-    google.update(traffic=[to("", 100, tag="now")])
-    assert google.get().annotations == {"example.com/a": "1"}
-
-    replaced = run_v2.Service(name=google.get().name, template=a_template())
-    google.services.update_service(service=replaced, timeout=SECONDS)
-    service = google.get()
-    assert not service.annotations
-    assert [target.tag for target in service.traffic] == [""]
-
-
-def test_a_mask_may_name_a_nested_path(google: Google) -> None:
-    google.two_revisions()
-    google.update(mask="template.containers,template.revision", template=a_template(revision="web-three"))
-    service = google.get()
-    assert service.template.revision == "web-three"
-    assert [target.revision for target in service.traffic] == ["web-one"]
-
-
-def test_a_mask_with_an_unknown_field_is_refused(google: Google) -> None:
-    google.create()
-    with pytest.raises(exceptions.InvalidArgument, match="update_mask"):
-        google.update(mask="trafic", traffic=[to("", 100)])
-
-
-def test_a_revision_name_cannot_be_used_again_for_another_template(google: Google) -> None:
-    google.create(revision="web-one")
-    with pytest.raises(
-        exceptions.AlreadyExists, match="'web-one' with different configuration already exists"
-    ):
-        google.update(template=a_template(revision="web-one", TEXT="other"))
-    google.update(template=a_template(revision="web-one"))
-    assert google.revision_names() == ["web-one"]
-
-
-def test_a_service_cannot_be_created_twice(google: Google) -> None:
-    google.create()
-    with pytest.raises(exceptions.AlreadyExists):
-        google.create()
-
-
-def test_validate_only_stores_nothing(google: Google) -> None:
-    google.create()
-    google.services.update_service(
-        request=run_v2.UpdateServiceRequest(
-            service=run_v2.Service(name=f"{PARENT}/services/web", annotations={"example.com/a": "1"}),
-            update_mask={"paths": ["annotations"]},
-            validate_only=True,
-        ),
-        timeout=SECONDS,
-    )
-    assert google.get().generation == 1
-    assert not google.get().annotations
-
-
-@pytest.mark.parametrize(
-    "key", ["run.googleapis.com/x", "serving.knative.dev/x", "client.run.googleapis.com/x"]
-)
-def test_reserved_namespaces_are_refused(google: Google, key: str) -> None:
-    google.create()
-    with pytest.raises(exceptions.InvalidArgument, match="reserved"):
-        google.update(annotations={key: "1"})
-
-
-def test_annotations_have_a_largest_size(google: Google) -> None:
-    google.create()
-    google.update(annotations={"example.com/a": "x" * (256 * 1024 - 13)})
-    with pytest.raises(exceptions.InvalidArgument, match="exceeds"):
-        google.update(annotations={"example.com/a": "x" * (256 * 1024)})
-
-
-def test_what_does_not_exist_is_not_found(google: Google) -> None:
-    with pytest.raises(exceptions.NotFound, match="'web' of kind 'SERVICE' in region 'local-1'"):
-        google.get()
-    with pytest.raises(exceptions.NotFound, match="'web-one' of kind 'REVISION'"):
-        google.revisions.get_revision(name=f"{PARENT}/services/web/revisions/web-one", timeout=SECONDS)
-
-
-def test_a_broken_revision_fails_its_deployment_and_leaves_the_split(google: Google) -> None:
-    google.create(revision="web-one")
-    google.settle()
-    name = google.update(template=a_template(revision="web-two", CRASH="1")).name
-    google.settle()
-    service, operation = google.get(), google.operation(name)
+def test_a_broken_newest_revision_fails_the_service_though_another_serves(cloud: Cloud) -> None:
+    """Fact 2.6 [P, T]: "effective traffic stays on the last good revision; ... unchanged"."""
+    one, two = cloud.named("one"), cloud.named("two")
+    cloud.create(revision=one)
+    cloud.settle()
+    operation = cloud.outcome(cloud.update(template=cloud.template(revision=two, CRASH="1")))
+    service = cloud.get()
 
     assert operation.error.code == 13
-    assert "Revision 'web-two' is not ready and cannot serve traffic." in operation.error.message
-    assert "exited with code 3" in operation.error.message
     assert service.terminal_condition.state == State.CONDITION_FAILED
-    assert service.terminal_condition.revision_reason.name == "HEALTH_CHECK_CONTAINER_ERROR"
+    assert service.terminal_condition.revision_reason == Reason.HEALTH_CHECK_CONTAINER_ERROR
+    assert service.latest_ready_revision == cloud.full(revision=one)
+    assert service.latest_created_revision == cloud.full(revision=two)
     assert service.observed_generation == service.generation
-    assert service.latest_ready_revision.endswith("/web-one")
-    assert service.latest_created_revision.endswith("/web-two")
 
 
-def test_a_first_revision_that_fails_serves_nothing(google: Google) -> None:
-    google.create(revision="web-one", CRASH="1")
-    google.settle()
-    service = google.get()
-    assert not service.latest_ready_revision
-    assert service.latest_created_revision.endswith("/web-one")
-    assert [
-        condition.state for condition in service.conditions if condition.type_ == "ConfigurationsReady"
-    ] == [State.CONDITION_SUCCEEDED]
+def test_a_failed_service_recovers_with_a_good_revision(cloud: Cloud) -> None:
+    """Fact 2.1: "test `reconciling == false` and `terminal_condition.state`"."""
+    cloud.create(CRASH="1")
+    cloud.settle()
+    cloud.update(template=cloud.template(revision=cloud.named("good")))
+    cloud.settle()
+    service = cloud.get()
+    assert service.terminal_condition.state == State.CONDITION_SUCCEEDED
+    assert service.latest_ready_revision == cloud.full(revision=cloud.named("good"))
+    assert service.uri
 
 
 def test_a_revision_that_never_listens_fails_at_the_startup_probe_s_timeout(google: Google) -> None:
+    """Fact 2.7 [P, D]: "Startup ≤240 s"."""
     google.create(START_SECONDS="inf")
     google.local.advance(google.local.settings.startup_timeout * 0.9)
     assert google.get().reconciling
@@ -259,75 +203,41 @@ def test_a_revision_that_never_listens_fails_at_the_startup_probe_s_timeout(goog
     assert google.get().terminal_condition.state == State.CONDITION_FAILED
 
 
-def test_a_revision_tells_its_conditions(google: Google) -> None:
-    google.two_revisions(CRASH="1")
-    revision = google.revisions.get_revision(name=f"{PARENT}/services/web/revisions/web-two", timeout=SECONDS)
-    by_type = {condition.type_: condition for condition in revision.conditions}
-    assert by_type["Ready"].state == by_type["ContainerHealthy"].state == State.CONDITION_FAILED
-    assert "failed to start and listen" in by_type["Ready"].message
-    assert revision.service == "web"
+def test_without_a_health_check_even_a_broken_revision_is_ready(google: Google) -> None:
+    """Fact 2.7 [P, D]: "`health_check_disabled` on the template ... makes "Ready" meaningless"."""
+    template = google.template(revision="web-one", CRASH="1")
+    template.health_check_disabled = True
+    operation = google.outcome(google.create_as(run_v2.Service(template=template)))
+    healthy = {condition.type_: condition for condition in google.revision("web-one").conditions}[
+        "ContainerHealthy"
+    ]
+
+    assert not operation.error.message
+    assert google.get().terminal_condition.state == State.CONDITION_SUCCEEDED
+    assert healthy.revision_reason == Reason.HEALTH_CHECK_SKIPPED
 
 
-def test_a_traffic_write_is_not_held_up_by_a_revision_that_starts(google: Google) -> None:
-    google.create(revision="web-one")
-    google.settle()
-    google.update(template=a_template(revision="web-two", START_SECONDS="100"), traffic=[to("web-one", 100)])
-    name = google.update(traffic=[to("web-one", 100, tag="stable")]).name
-    google.settle()
-    assert google.operation(name).done
-    assert google.get().reconciling
-    assert [status.tag for status in google.get().traffic_statuses] == ["stable"]
+def test_a_service_cannot_be_created_twice(cloud: Cloud) -> None:
+    """Fact 1.1 [P]: create_service; what exists is ALREADY_EXISTS."""
+    cloud.create()
+    with pytest.raises(exceptions.AlreadyExists):
+        cloud.create()
 
 
-def test_revisions_are_listed_newest_first_and_can_be_deleted_when_retired(google: Google) -> None:
-    google.two_revisions()
-    google.update(template=a_template(revision="web-three"), traffic=[to("web-one", 100)])
-    google.settle()
-    assert google.revision_names() == ["web-three", "web-two", "web-one"]
-    with pytest.raises(exceptions.FailedPrecondition, match="retired"):
-        google.revisions.delete_revision(name=f"{PARENT}/services/web/revisions/web-one", timeout=SECONDS)
-    google.revisions.delete_revision(name=f"{PARENT}/services/web/revisions/web-two", timeout=SECONDS)
-    google.settle()
-    assert google.revision_names() == ["web-three", "web-one"]
+def test_what_does_not_exist_is_not_found(cloud: Cloud) -> None:
+    """Fact 2.5 [R]: "not found service | 404/NOT_FOUND"."""
+    with pytest.raises(exceptions.NotFound):
+        cloud.get()
+    with pytest.raises(exceptions.NotFound):
+        cloud.revision(cloud.named("one"))
+    with pytest.raises(exceptions.NotFound):
+        cloud.update(labels={"team": "shop"})
+    with pytest.raises(exceptions.NotFound):
+        cloud.delete()
 
 
-def test_a_deleted_service_is_gone(google: Google) -> None:
-    google.create()
-    google.settle()
-    google.services.delete_service(name=f"{PARENT}/services/web", timeout=SECONDS)
-    google.settle()
-    assert not list(google.services.list_services(parent=PARENT, timeout=SECONDS))
-
-
-def test_services_are_listed_over_pages_and_regions(google: Google) -> None:
-    for number in range(5):
-        google.create(f"web-{number}")
-    request = run_v2.ListServicesRequest(parent="projects/demo/locations/-", page_size=2)
-    found = google.services.list_services(request=request, timeout=SECONDS)
-    assert [service.name.rsplit("/", 1)[-1] for service in found] == [f"web-{number}" for number in range(5)]
-
-
-def test_operations_wait_and_are_never_cancelled(google: Google) -> None:
-    name = google.create().name
-    google.settle()
-    assert google.wait(name).done
-    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
-        google.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=name), timeout=SECONDS)
-    listed = google.operations.ListOperations(
-        operations_pb2.ListOperationsRequest(name=PARENT), timeout=SECONDS
-    )
-    assert [operation.name for operation in listed.operations] == [name]
-
-
-def test_the_last_writer_is_named(google: Google) -> None:
-    google.create()
-    google.services.update_service(
-        request=run_v2.UpdateServiceRequest(
-            service=run_v2.Service(name=f"{PARENT}/services/web", annotations={"example.com/a": "1"}),
-            update_mask={"paths": ["annotations"]},
-        ),
-        metadata=[("x-emulator-principal", "bob@example.com")],
-        timeout=SECONDS,
-    )
-    assert google.get().last_modifier == "bob@example.com"
-    assert google.get().creator == "developer@example.com"
+def test_what_is_not_found_is_named_with_its_place(google: Google) -> None:
+    with pytest.raises(exceptions.NotFound, match="'web' of kind 'SERVICE' in region 'local-1'"):
+        google.get()
+    with pytest.raises(exceptions.NotFound, match="'web-one' of kind 'REVISION'"):
+        google.revision("web-one")

@@ -23,9 +23,9 @@ A_USERS_TEST = """
         return answer.status, body
 
     @pytest.mark.local_cloud_run(speed=240, project="shop")
-    def test_a_pipeline(local_cloud_run, monkeypatch):
+    def test_a_pipeline(local_cloud_run, monkeypatch, tmp_path):
         local_cloud_run.deploy("web", SAMPLE, env={"TEXT": "one"})
-        for name, value in local_cloud_run.environment().items():
+        for name, value in local_cloud_run.environment(tmp_path).items():
             monkeypatch.setenv(name, value)
         local_cloud_run.deploy("web", SAMPLE, env={"TEXT": "two"}, no_traffic=True, tag="next")
         deadline = time.monotonic() + 10

@@ -16,6 +16,7 @@ from controller.core.opening import NothingToDo
 from controller.core.policy import Policy
 from controller.core.rollout import Event, Phase
 from controller.core.traffic import Split, Target
+from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import RuntimeKind, Settings
 from controller.engine.begin import Begun, Request, begin
@@ -27,6 +28,8 @@ from controller.gateways.probes import HttpProbes
 from controller.ports import Clock
 
 SERVICE = "web"
+CONTROLLER = "canary@demo.iam.gserviceaccount.com"
+OWNER = "owner@example.com"
 KNOBS = {"LATENCY_MS": "40"}
 QUICK: dict[str, Any] = {"steps": ["10%", "50%"], "hold": {"at_least": "3m"}, "bake": "5m"}
 
@@ -205,21 +208,25 @@ def _target(target: Target) -> run_v2.TrafficTarget:
 
 @contextmanager
 def a_world(rps: float = 20, **settings: Any) -> Iterator[World]:
-    """Give a world with one revision deployed, LATEST at 100 %, and users on it."""
+    """Give a world with one revision deployed, LATEST at 100 %, and users on it.
+
+    The controller and everybody else call as principals of their own.
+    """
     chosen = Settings(runtime=RuntimeKind.SIMULATED, speed=0, **{"seed": 7, **settings})
     with LocalCloudRun.started(chosen) as local:
         channel = grpc.insecure_channel(local.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         with channel:
             clock = SimulatedClock(local)
+            controllers, owners = calling_as(channel, CONTROLLER), calling_as(channel, OWNER)
             outside = Outside(
-                CloudRunGateway(chosen.project, chosen.region, clock.sleep, channel),
-                MonitoringGateway(chosen.project, chosen.region, clock.sleep, channel),
+                CloudRunGateway(chosen.project, chosen.region, clock.sleep, controllers),
+                MonitoringGateway(chosen.project, chosen.region, clock.sleep, controllers),
                 clock,
                 HttpProbes(clock.sleep),
             )
-            services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=channel))
+            services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=owners))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"
-            revisions = run_v2.RevisionsClient(transport=RevisionsGrpcTransport(channel=channel))
+            revisions = run_v2.RevisionsClient(transport=RevisionsGrpcTransport(channel=owners))
             world = World(local, outside, services, revisions, parent)
             world.deploy()
             world.users(rps)

@@ -1,263 +1,149 @@
-"""google.monitoring.v3.MetricService: ListTimeSeries and the descriptors of the two request metrics."""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+"""google.monitoring.v3.MetricService: ListTimeSeries, beside the descriptors."""
 
 import grpc
-from google.api import label_pb2, metric_pb2
 from google.cloud import monitoring_v3
 
 from controller.emulator.calls import Call, Methods, unary
-from controller.emulator.clock import Clock
 from controller.emulator.errors import ApiError, invalid
-from controller.emulator.instants import instant_of, seconds_of
-from controller.emulator.monitoring import store as metrics
-from controller.emulator.monitoring.filter import MetricFilter, parse_metric_filter
-from controller.emulator.monitoring.store import MINUTE, Cells, Histogram, Lifetime, Metrics
-from controller.emulator.monitoring.time_series import Aligner, Interval, Reducer, Series, Value, aggregate
+from controller.emulator.instants import instant_of
+from controller.emulator.monitoring.alignment import BEYOND
+from controller.emulator.monitoring.answer import Page, write_page
+from controller.emulator.monitoring.catalog import (
+    METRICS,
+    RESOURCE,
+    RESOURCE_LABELS,
+    Metric,
+    resource_labels,
+)
+from controller.emulator.monitoring.descriptors import Descriptors
+from controller.emulator.monitoring.filter import Labels, MetricFilter, Named, parse_metric_filter
+from controller.emulator.monitoring.grid import SECOND, Grid, Interval, microseconds, since_epoch
+from controller.emulator.monitoring.projects import check_project
+from controller.emulator.monitoring.store import Metrics
+from controller.emulator.monitoring.table import Shape, Table, is_empty
+from controller.emulator.monitoring.time_series import aggregated
+from controller.emulator.monitoring.visibility import Visibility
 from controller.emulator.settings import Settings
-
-REQUEST_COUNT = "run.googleapis.com/request_count"
-REQUEST_LATENCIES = "run.googleapis.com/request_latencies"
-RESOURCE = "cloud_run_revision"
-LARGEST_PAGE = 100_000
-Kind = metric_pb2.MetricDescriptor.MetricKind
-ValueType = metric_pb2.MetricDescriptor.ValueType
-ListTimeSeriesResponse: Any = monitoring_v3.ListTimeSeriesResponse.pb()
-
-
-@dataclass(frozen=True)
-class Page:
-    """Where a page begins, and the instant at which the first page was read, so that all pages agree."""
-
-    offset: int
-    read_at: float
-
-    @classmethod
-    def parse(cls, token: str, now: float) -> "Page":
-        """Read a page token; an empty one is the first page."""
-        if not token:
-            return cls(0, now)
-        try:
-            offset, read_at = token.split("@")
-            return cls(int(offset), float(read_at))
-        except ValueError:
-            raise invalid(f"Invalid page token '{token}'.", "page_token") from None
-
-    def next(self, size: int) -> str:
-        """Return the token of the page after this one."""
-        return f"{self.offset + size}@{self.read_at!r}"
 
 
 class MonitoringApi:
     """Answers from the store of metrics, hiding what Monitoring would not show yet."""
 
-    def __init__(self, clock: Clock, settings: Settings, store: Metrics) -> None:
-        self._clock = clock
-        self._settings = settings
+    def __init__(self, settings: Settings, store: Metrics, visibility: Visibility) -> None:
+        self._visibility = visibility
+        self._project = settings.project
         self._store = store
+        self._descriptors = Descriptors(settings.project, settings.visibility_delay, store)
 
     def methods(self) -> Methods:
         """Return the methods by service and name."""
-        v3 = monitoring_v3
-        descriptor = metric_pb2.MetricDescriptor.SerializeToString
+        list_time_series = unary(
+            self._list_time_series, monitoring_v3.ListTimeSeriesRequest.deserialize, _as_it_is
+        )
         return {
             "google.monitoring.v3.MetricService": {
-                "ListTimeSeries": unary(
-                    self._list_time_series,
-                    v3.ListTimeSeriesRequest.deserialize,
-                    ListTimeSeriesResponse.SerializeToString,
-                ),
-                "ListMetricDescriptors": unary(
-                    self._list_descriptors,
-                    v3.ListMetricDescriptorsRequest.deserialize,
-                    v3.ListMetricDescriptorsResponse.serialize,
-                ),
-                "GetMetricDescriptor": unary(
-                    self._get_descriptor, v3.GetMetricDescriptorRequest.deserialize, descriptor
-                ),
+                "ListTimeSeries": list_time_series,
+                **self._descriptors.methods(),
             },
         }
 
-    def _list_time_series(self, call: Call, request: monitoring_v3.ListTimeSeriesRequest) -> Any:
+    def _list_time_series(self, call: Call, request: monitoring_v3.ListTimeSeriesRequest) -> bytes:
+        check_project(request.name, self._project, "monitoring.timeSeries.list")
+        if request.order_by:
+            raise invalid("Field orderBy is not supported and must be left blank.", "order_by")
         wanted = parse_metric_filter(request.filter)
-        if wanted.metric_type not in {REQUEST_COUNT, REQUEST_LATENCIES}:
-            raise ApiError(
-                grpc.StatusCode.NOT_FOUND,
-                f'Cannot find metric(s) that match type = "{wanted.metric_type}". If a metric was created '
-                "recently, it could take up to 10 minutes to become available. Please try again soon.",
+        metric = _metric(wanted.named)
+        page = Page.parse(request.page_token, request.page_size, since_epoch(call.now))
+        table = self._table(request, metric, wanted, page.read_at)
+        return write_page(
+            metric.type,
+            table,
+            page,
+            headers_only=request.view == monitoring_v3.ListTimeSeriesRequest.TimeSeriesView.HEADERS,
+            errors=self._visibility.partial_errors,
+        )
+
+    def _table(
+        self, request: monitoring_v3.ListTimeSeriesRequest, metric: Metric, wanted: MetricFilter, read_at: int
+    ) -> Table:
+        """Return the series that are asked for, aggregated once or twice."""
+        if "secondary_aggregation" in request and "aggregation" not in request:
+            raise invalid(
+                "Field secondaryAggregation may only be specified if aggregation is.", "secondary_aggregation"
             )
-        page = Page.parse(request.page_token, call.now.timestamp())
         interval = _interval(request)
-        raw = self._raw(wanted, interval, page.read_at)
-        series = aggregate(raw, interval, request.aggregation)
-        return _answer(series, wanted.metric_type, request, page)
+        oldest = interval.end if self._store.oldest is None else self._store.oldest * SECOND
+        beyond = request.aggregation.per_series_aligner in BEYOND
+        table = self._recorded(metric, wanted, interval.minutes(oldest, beyond=beyond), read_at)
+        table = aggregated(table, interval, oldest, request.aggregation)
+        if "secondary_aggregation" in request:
+            table = aggregated(table, interval, oldest, request.secondary_aggregation)
+        return table
 
-    def _raw(self, wanted: MetricFilter, interval: Interval, read_at: float) -> Iterator[Series]:
-        last = min(interval.end, read_at - self._settings.visibility_delay.total_seconds())
-        for key, code, cells, lifetime in self._store.series():
-            labels = {
-                "metric.type": wanted.metric_type,
-                "resource.type": RESOURCE,
-                "project": self._settings.project,
-                "resource.labels.project_id": self._settings.project,
-                "resource.labels.location": key.location,
-                "resource.labels.service_name": key.service,
-                "resource.labels.revision_name": key.revision,
-                "resource.labels.configuration_name": key.service,
-                "metric.labels.response_code": str(code),
-                "metric.labels.response_code_class": f"{code // 100}xx",
-                "metric.labels.route": "",
+    def _recorded(self, metric: Metric, wanted: MetricFilter, grid: Grid, read_at: int) -> Table:
+        """Return the series that a filter chooses, with the points that are visible."""
+        last = read_at - microseconds(self._visibility.delay(metric.type))
+        minutes = [end // SECOND for end in grid.ends() if end <= last]
+        invisible = [None] * (grid.count - len(minutes))
+        rows = []
+        for recorded in metric.series(self._store):
+            labels: Labels = {
+                "metric.type": metric.type,
+                **resource_labels(self._project, recorded.key),
+                **recorded.labels,
             }
-            if wanted.matches(labels):
-                points = _points(wanted.metric_type, cells, lifetime, interval.start, last)
-                if points:
-                    yield Series(labels, points)
-
-    def _list_descriptors(
-        self, _: Call, request: monitoring_v3.ListMetricDescriptorsRequest
-    ) -> monitoring_v3.ListMetricDescriptorsResponse:
-        both = [self._descriptor(REQUEST_COUNT), self._descriptor(REQUEST_LATENCIES)]
-        matches = parse_metric_filter(request.filter, one_metric=False).matches if request.filter else None
-        found = [one for one in both if matches is None or matches({"metric.type": one.type})]
-        return monitoring_v3.ListMetricDescriptorsResponse(metric_descriptors=found)
-
-    def _get_descriptor(
-        self, _: Call, request: monitoring_v3.GetMetricDescriptorRequest
-    ) -> metric_pb2.MetricDescriptor:
-        metric_type = request.name.partition("/metricDescriptors/")[2]
-        if metric_type not in {REQUEST_COUNT, REQUEST_LATENCIES}:
-            raise ApiError(
-                grpc.StatusCode.NOT_FOUND, f"Could not find descriptor for metric '{metric_type}'."
-            )
-        return self._descriptor(metric_type)
-
-    def _descriptor(self, metric_type: str) -> metric_pb2.MetricDescriptor:
-        is_count = metric_type == REQUEST_COUNT
-        result = metric_pb2.MetricDescriptor(
-            name=f"projects/{self._settings.project}/metricDescriptors/{metric_type}",
-            type=metric_type,
-            metric_kind=Kind.DELTA,
-            value_type=ValueType.INT64 if is_count else ValueType.DISTRIBUTION,
-            unit="1" if is_count else "ms",
-            display_name="Request Count" if is_count else "Request Latencies",
-            monitored_resource_types=[RESOURCE],
-            labels=[
-                label_pb2.LabelDescriptor(key=key)
-                for key in ("response_code", "response_code_class", "route")
-            ],
-        )
-        result.metadata.sample_period.seconds = MINUTE
-        result.metadata.ingest_delay.FromTimedelta(self._settings.visibility_delay)
-        return result
+            if wanted.matches(labels) and not self._visibility.hides(metric.type, recorded.key):
+                row = recorded.read(minutes)
+                if not is_empty(row):
+                    rows.append((labels, [*invisible, *row]))
+        return Table(Shape(metric.kind, metric.value_type, metric.unit), grid, rows)
 
 
-def _interval(request: monitoring_v3.ListTimeSeriesRequest) -> Interval:
-    end = instant_of(request.interval.end_time)
-    if end is None:
-        raise invalid("Field interval.endTime is required.", "interval.end_time")
-    start = instant_of(request.interval.start_time) or end
-    if start > end:
-        raise invalid("Field interval.startTime must not be after interval.endTime.", "interval")
-    return Interval(start.timestamp(), end.timestamp())
-
-
-def _points(metric: str, cells: Cells, lifetime: Lifetime, start: float, last: float) -> dict[float, Value]:
-    """Return what is visible in (start, last]: zeros too, of counts, in minutes with living instances."""
-    if metric == REQUEST_LATENCIES:
-        return {minute: value for minute, value in cells.latencies.items() if start < minute <= last}
-    counts: dict[float, Value] = {}
-    if cells.counts:
-        first = max(min(cells.counts), metrics.minute_end(start + 1e-6))
-        counts = dict.fromkeys(lifetime.minutes(first, int(last)), 0)
-    counts.update({minute: value for minute, value in cells.counts.items() if start < minute <= last})
-    return counts
-
-
-def _answer(
-    series: list[Series], metric_type: str, request: monitoring_v3.ListTimeSeriesRequest, page: Page
-) -> Any:
-    """Return one page. Its size counts points, so a series may go on in the next; headers count series."""
-    answer = ListTimeSeriesResponse()
-    size = min(request.page_size or LARGEST_PAGE, LARGEST_PAGE)
-    headers_only = request.view == monitoring_v3.ListTimeSeriesRequest.TimeSeriesView.HEADERS
-    skip, left = page.offset, size
-    for one in series:
-        points = sorted(one.points.items(), reverse=True)
-        length = 1 if headers_only else len(points)
-        if skip >= length:
-            skip -= length
-            continue
-        if not left:
-            answer.next_page_token = page.next(size)
-            break
-        shown = points[skip : skip + left]
-        _describe(
-            answer.time_series.add(), one, metric_type, request.aggregation, [] if headers_only else shown
-        )
-        left -= 1 if headers_only else len(shown)
-        if not headers_only and skip + len(shown) < length:
-            answer.next_page_token = page.next(size)
-            break
-        skip = 0
+def _as_it_is(answer: bytes) -> bytes:
     return answer
 
 
-def _describe(
-    target: Any,
-    series: Series,
-    metric_type: str,
-    aggregation: monitoring_v3.Aggregation,
-    points: list[tuple[float, Value]],
-) -> None:
-    target.metric.type = metric_type
-    target.resource.type = RESOURCE
-    for path, value in series.labels.items():
-        owner, _, label = path.partition(".labels.")
-        if label:
-            (target.metric if owner == "metric" else target.resource).labels[label] = value
-    sample = next(iter(series.points.values()))
-    is_delta = aggregation.per_series_aligner in {Aligner.ALIGN_NONE, Aligner.ALIGN_DELTA} and (
-        aggregation.cross_series_reducer in {Reducer.REDUCE_NONE, Reducer.REDUCE_SUM}
-    )
-    target.metric_kind = Kind.DELTA if is_delta else Kind.GAUGE
-    target.value_type = _value_type(sample)
-    target.unit = "1" if metric_type == REQUEST_COUNT else "ms"
-    period = seconds_of(aggregation.alignment_period) or MINUTE
-    for end, shown in points:
-        point = target.points.add()
-        _set_time(point.interval.end_time, end)
-        _set_time(point.interval.start_time, end - period if is_delta else end)
-        _set_value(point.value, shown)
+def _metric(named: Named) -> Metric:
+    """Return the one metric that a filter is about."""
+    if len(named.metric_types) != 1:
+        raise invalid(
+            'The provided filter must specify a single metric type with metric.type = "..."; '
+            f"it specifies {len(named.metric_types)}.",
+            "filter",
+        )
+    (metric_type,) = named.metric_types
+    if metric_type not in METRICS:
+        raise ApiError(
+            grpc.StatusCode.NOT_FOUND,
+            f'Cannot find metric(s) that match type = "{metric_type}". If a metric was created '
+            "recently, it could take up to 10 minutes to become available. Please try again soon.",
+        )
+    metric = METRICS[metric_type]
+    _check_combination(metric, named)
+    return metric
 
 
-def _value_type(value: Value) -> int:
-    if isinstance(value, Histogram):
-        return ValueType.DISTRIBUTION
-    return ValueType.INT64 if isinstance(value, int) else ValueType.DOUBLE
+def _check_combination(metric: Metric, named: Named) -> None:
+    """Refuse another resource, and labels that the metric or its resource does not have."""
+    known = {f"metric.labels.{key}" for key in metric.labels}
+    known |= {f"resource.labels.{key}" for key in RESOURCE_LABELS}
+    labels = {path for path in named.fields if path.startswith(("metric.labels.", "resource.labels."))}
+    if labels - known or (named.resource_types and RESOURCE not in named.resource_types):
+        raise invalid(
+            "The supplied filter does not specify a valid combination of metric and monitored resource "
+            "descriptors. The query will not return any time series.",
+            "filter",
+        )
 
 
-def _set_time(target: Any, seconds: float) -> None:
-    target.FromNanoseconds(round(seconds * 1e6) * 1000)
-
-
-def _set_value(target: Any, value: Value) -> None:
-    if isinstance(value, int):
-        target.int64_value = value
-    elif isinstance(value, float):
-        target.double_value = value
-    else:
-        _set_distribution(target.distribution_value, value)
-
-
-def _set_distribution(target: Any, value: Histogram) -> None:
-    target.count = value.count
-    options = target.bucket_options.exponential_buckets
-    options.num_finite_buckets = metrics.FINITE_BUCKETS
-    options.growth_factor = metrics.GROWTH
-    options.scale = metrics.SCALE
-    if value.count:
-        target.mean = value.total / value.count
-        target.sum_of_squared_deviation = max(0.0, value.squares - value.total * target.mean)
-        target.bucket_counts.extend(value.buckets.get(bucket, 0) for bucket in range(max(value.buckets) + 1))
+def _interval(request: monitoring_v3.ListTimeSeriesRequest) -> Interval:
+    start, end = instant_of(request.interval.start_time), instant_of(request.interval.end_time)
+    if end is None:
+        raise invalid("Field interval.endTime is required.", "interval.end_time")
+    if start is None:
+        raise invalid("Field interval.startTime is required.", "interval.start_time")
+    if start >= end:
+        raise invalid(
+            "Field interval.startTime must be earlier than interval.endTime.", "interval.start_time"
+        )
+    return Interval(since_epoch(start), since_epoch(end))

@@ -1,108 +1,160 @@
 """google.cloud.run.v2 Services and Revisions, and google.longrunning.Operations."""
 
 import asyncio
+from collections.abc import Callable
+from functools import reduce
+from inspect import isawaitable
+from typing import Any
 
 from google.cloud import run_v2
+from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.longrunning import operations_pb2
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, unknown_fields
 
-from controller.emulator.calls import Call, Methods, unary
+from controller.emulator.calls import Call, Method, Methods, unary
 from controller.emulator.errors import unimplemented
-from controller.emulator.run.operations import Operations
-from controller.emulator.run.services import Services, paged
+from controller.emulator.names import by_id
+from controller.emulator.run.control_plane import ControlPlane
+from controller.emulator.run.operations import Operation
+from controller.emulator.run.paging import paged
 
 LONGEST_WAIT = 600.0
+FORCE_NEW_REVISION = 5
+"""Number of a field of UpdateServiceRequest that the client library does not know yet."""
+
+Answer = Callable[[Call, Any], Any]
 
 
 class RunApi:
-    """Turns calls into verbs of the control plane."""
+    """Turns calls into verbs of the control plane; a project may be named by its id or by its number."""
 
-    def __init__(self, services: Services, operations: Operations) -> None:
-        self._services = services
-        self._operations = operations
+    def __init__(self, control_plane: ControlPlane, project: str) -> None:
+        self._services = control_plane.services
+        self._revisions = control_plane.revisions
+        self._policies = control_plane.policies
+        self._operations = control_plane.operations
+        self._project = project
 
     def methods(self) -> Methods:
         """Return the methods by service and name."""
-        v2, lro = run_v2, operations_pb2
-        services, revisions, operations = self._services, self._services, self._operations
-        written = lro.Operation.SerializeToString
-        nothing = empty_pb2.Empty.SerializeToString
         return {
-            "google.cloud.run.v2.Services": {
-                "CreateService": unary(
-                    lambda call, request: services.create(request, call.principal, call.now).proto,
-                    v2.CreateServiceRequest.deserialize,
-                    written,
-                ),
-                "GetService": unary(
-                    lambda _, request: services.get(request.name).proto,
-                    v2.GetServiceRequest.deserialize,
-                    v2.Service.serialize,
-                ),
-                "ListServices": unary(
-                    lambda _, request: services.list(request),
-                    v2.ListServicesRequest.deserialize,
-                    v2.ListServicesResponse.serialize,
-                ),
-                "UpdateService": unary(
-                    lambda call, request: services.update(request, call.principal, call.now).proto,
-                    v2.UpdateServiceRequest.deserialize,
-                    written,
-                ),
-                "DeleteService": unary(
-                    lambda call, request: services.delete(request, call.now).proto,
-                    v2.DeleteServiceRequest.deserialize,
-                    written,
-                ),
-            },
-            "google.cloud.run.v2.Revisions": {
-                "GetRevision": unary(
-                    lambda _, request: revisions.get_revision(request.name).proto,
-                    v2.GetRevisionRequest.deserialize,
-                    v2.Revision.serialize,
-                ),
-                "ListRevisions": unary(
-                    lambda _, request: revisions.list_revisions(request),
-                    v2.ListRevisionsRequest.deserialize,
-                    v2.ListRevisionsResponse.serialize,
-                ),
-                "DeleteRevision": unary(
-                    lambda call, request: revisions.delete_revision(request, call.now).proto,
-                    v2.DeleteRevisionRequest.deserialize,
-                    written,
-                ),
-            },
-            "google.longrunning.Operations": {
-                "GetOperation": unary(
-                    lambda _, request: operations.get(request.name).proto,
-                    lro.GetOperationRequest.FromString,
-                    written,
-                ),
-                "ListOperations": unary(
-                    self._list_operations,
-                    lro.ListOperationsRequest.FromString,
-                    lro.ListOperationsResponse.SerializeToString,
-                ),
-                "WaitOperation": unary(self._wait_operation, lro.WaitOperationRequest.FromString, written),
-                "DeleteOperation": unary(
-                    self._delete_operation, lro.DeleteOperationRequest.FromString, nothing
-                ),
-                "CancelOperation": unary(
-                    self._cancel_operation, lro.CancelOperationRequest.FromString, nothing
-                ),
-            },
+            "google.cloud.run.v2.Services": {**self._service_methods(), **self._policy_methods()},
+            "google.cloud.run.v2.Revisions": self._revision_methods(),
+            "google.longrunning.Operations": self._operation_methods(),
         }
+
+    def _service_methods(self) -> dict[str, Method]:
+        v2, services = run_v2, self._services
+        return {
+            "CreateService": self._method(
+                lambda call, request: services.create(request, call.principal, call.now),
+                "parent", v2.CreateServiceRequest.deserialize, _written,
+            ),
+            "GetService": self._method(
+                lambda _, request: services.get(request.name).proto,
+                "name", v2.GetServiceRequest.deserialize, v2.Service.serialize,
+            ),
+            "ListServices": self._method(
+                lambda _, request: services.list(request),
+                "parent", v2.ListServicesRequest.deserialize, v2.ListServicesResponse.serialize,
+            ),
+            "UpdateService": self._method(
+                self._update, "service.name", v2.UpdateServiceRequest.deserialize, _written
+            ),
+            "DeleteService": self._method(
+                lambda call, request: services.delete(request, call.now),
+                "name", v2.DeleteServiceRequest.deserialize, _written,
+            ),
+        }  # fmt: skip
+
+    def _policy_methods(self) -> dict[str, Method]:
+        v1, policies, policy_written = iam_policy_pb2, self._policies, policy_pb2.Policy.SerializeToString
+        return {
+            "GetIamPolicy": self._method(
+                lambda _, request: policies.get(request),
+                "resource", v1.GetIamPolicyRequest.FromString, policy_written,
+            ),
+            "SetIamPolicy": self._method(
+                lambda call, request: policies.set(request, call.now),
+                "resource", v1.SetIamPolicyRequest.FromString, policy_written,
+            ),
+            "TestIamPermissions": self._method(
+                lambda _, request: policies.test(request),
+                "resource", v1.TestIamPermissionsRequest.FromString,
+                v1.TestIamPermissionsResponse.SerializeToString,
+            ),
+        }  # fmt: skip
+
+    def _revision_methods(self) -> dict[str, Method]:
+        v2, revisions = run_v2, self._revisions
+        return {
+            "GetRevision": self._method(
+                lambda _, request: revisions.get(request.name).proto,
+                "name", v2.GetRevisionRequest.deserialize, v2.Revision.serialize,
+            ),
+            "ListRevisions": self._method(
+                lambda _, request: revisions.list(request),
+                "parent", v2.ListRevisionsRequest.deserialize, v2.ListRevisionsResponse.serialize,
+            ),
+            "DeleteRevision": self._method(
+                lambda call, request: revisions.delete(request, call.now),
+                "name", v2.DeleteRevisionRequest.deserialize, _written,
+            ),
+        }  # fmt: skip
+
+    def _operation_methods(self) -> dict[str, Method]:
+        lro, nothing = operations_pb2, empty_pb2.Empty.SerializeToString
+        return {
+            "GetOperation": self._method(
+                lambda _, request: self._operations.get(request.name),
+                "name", lro.GetOperationRequest.FromString, _written,
+            ),
+            "ListOperations": self._method(
+                self._list_operations,
+                "name", lro.ListOperationsRequest.FromString, lro.ListOperationsResponse.SerializeToString,
+            ),
+            "WaitOperation": self._method(
+                self._wait, "name", lro.WaitOperationRequest.FromString, _written
+            ),
+            "DeleteOperation": self._method(
+                self._forget, "name", lro.DeleteOperationRequest.FromString, nothing
+            ),
+            "CancelOperation": self._method(
+                self._cancel, "name", lro.CancelOperationRequest.FromString, nothing
+            ),
+        }  # fmt: skip
+
+    def _method(
+        self, answer: Answer, field: str, read: Callable[[bytes], Any], write: Callable[[Any], bytes]
+    ) -> Method:
+        """Return a method whose request names a resource in `field`; operations are named as that was."""
+        *path, leaf = field.split(".")
+
+        async def call_by_id(call: Call, request: Any) -> Any:
+            holder = reduce(getattr, path, request)
+            asked_for = getattr(holder, leaf)
+            setattr(holder, leaf, by_id(asked_for, self._project))
+            result = answer(call, request)
+            result = await result if isawaitable(result) else result
+            return _named(result.proto, asked_for) if isinstance(result, Operation) else result
+
+        return unary(call_by_id, read, write)
+
+    def _update(self, call: Call, request: run_v2.UpdateServiceRequest) -> Operation:
+        extra: Any = unknown_fields.UnknownFieldSet(run_v2.UpdateServiceRequest.pb(request))
+        force = any(field.field_number == FORCE_NEW_REVISION and field.data for field in extra)
+        return self._services.update(request, call.principal, call.now, force_new_revision=force)
 
     def _list_operations(
         self, _: Call, request: operations_pb2.ListOperationsRequest
     ) -> operations_pb2.ListOperationsResponse:
+        if request.filter:
+            raise unimplemented("This local Cloud Run lists operations without a filter only.")
         found = [operation.proto for operation in self._operations.in_location(request.name)]
         page, token = paged(found, request.page_size, request.page_token)
         return operations_pb2.ListOperationsResponse(operations=page, next_page_token=token)
 
-    async def _wait_operation(
-        self, call: Call, request: operations_pb2.WaitOperationRequest
-    ) -> operations_pb2.Operation:
+    async def _wait(self, call: Call, request: operations_pb2.WaitOperationRequest) -> Operation:
         """Wait in real time, as long as asked for; may answer with an operation that is not done."""
         operation = self._operations.get(request.name)
         asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else LONGEST_WAIT
@@ -112,11 +164,25 @@ class RunApi:
                 await operation.finished.wait()
         except TimeoutError:
             pass
-        return operation.proto
+        return operation
 
-    def _delete_operation(self, _: Call, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
-        self._operations.delete(request.name)
+    def _forget(self, _: Call, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
+        self._operations.forget(request.name)
         return empty_pb2.Empty()
 
-    def _cancel_operation(self, _: Call, __: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
+    def _cancel(self, _: Call, __: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
         raise unimplemented("Cloud Run does not cancel operations.")
+
+
+def _named(operation: operations_pb2.Operation, asked_for: str) -> operations_pb2.Operation:
+    """Return an operation under the name of the project that the caller used."""
+    result = operations_pb2.Operation()
+    result.CopyFrom(operation)
+    _, _, *rest = operation.name.split("/")
+    _, project, *_ = asked_for.split("/")
+    result.name = "/".join(("projects", project, *rest))
+    return result
+
+
+def _written(operation: operations_pb2.Operation) -> bytes:
+    return operation.SerializeToString()

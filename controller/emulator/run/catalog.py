@@ -1,15 +1,16 @@
-"""What exists: services and their revisions, with their conditions and the etag of each version."""
+"""What exists: services and their revisions, with their conditions."""
 
-import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from google.cloud import run_v2
-from google.protobuf import message, timestamp_pb2
+from google.iam.v1 import policy_pb2
 
+from controller.emulator.errors import not_found
 from controller.emulator.instants import instant_of, stamp
-from controller.emulator.names import RevisionKey, short
+from controller.emulator.names import RevisionKey, check_service_name, short, uid_of
+from controller.emulator.run.etags import etag_of
 from controller.emulator.run.traffic import Split
 
 State = run_v2.Condition.State
@@ -34,16 +35,24 @@ class RevisionState:
     number: int
     ready: bool | None = None
     failure: str = ""
+    unchecked: bool = False
+    """Whether it counts as ready without a health check."""
 
 
 @dataclass
 class ServiceState:
-    """A service as the API shows it, its revisions by short name, and the split that is served."""
+    """A service as the API shows it, its revisions by short name, and the split in force."""
 
     proto: run_v2.Service
     revisions: dict[str, RevisionState] = field(default_factory=dict)
     split: Split = field(default_factory=Split)
+    scaling: run_v2.ServiceScaling = field(default_factory=run_v2.ServiceScaling)
+    """The limits of instances in force."""
     newest_number: int = 0
+    tagged: dict[str, datetime] = field(default_factory=dict)
+    """When each traffic tag was first asked for."""
+    policy: policy_pb2.Policy = field(default_factory=policy_pb2.Policy)
+    """Who may do what with the service."""
 
     @property
     def service_id(self) -> str:
@@ -55,9 +64,24 @@ class ServiceState:
         """Return `projects/P/locations/L`."""
         return self.proto.name.rsplit("/", 2)[0]
 
-    def newest(self) -> RevisionState:
-        """Return the revision that was created last."""
-        return self.revisions[short(self.proto.latest_created_revision)]
+    @property
+    def region(self) -> str:
+        """Return `L`."""
+        return short(self.location)
+
+    def latest_ready(self) -> RevisionState | None:
+        """Return the newest revision that became ready, if any did."""
+        return self.revisions.get(short(self.proto.latest_ready_revision))
+
+    def latest_created(self) -> RevisionState | None:
+        """Return the newest revision."""
+        return self.revisions.get(short(self.proto.latest_created_revision))
+
+    def referenced(self) -> set[str]:
+        """Return the revisions that traffic, served or asked for, or a name of the latest refers to."""
+        asked_for = {target.revision for target in self.proto.traffic}
+        latest = {short(self.proto.latest_ready_revision), short(self.proto.latest_created_revision)}
+        return self.split.revisions() | asked_for | latest
 
     def touch(self, now: datetime, principal: str) -> None:
         """Count a write: a new generation, time and etag. No two writes carry the same time."""
@@ -70,23 +94,35 @@ class ServiceState:
         self.proto.etag = etag_of(self.proto.name, now)
 
 
-def etag_of(name: str, update_time: datetime) -> str:
-    """Return the etag of a version: its time and its name, both in base64, as Google's decode to."""
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(update_time)
-    parts = (stamp.SerializeToString(), name.encode())
-    return '"' + "/".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + '"'
+class Catalog:
+    """All services, by full name."""
 
+    def __init__(self) -> None:
+        self.services: dict[str, ServiceState] = {}
 
-def version_of(etag: str) -> str:
-    """Return the version in an etag, in microseconds since the epoch as v1 tells it; else the etag itself."""
-    stamp = timestamp_pb2.Timestamp()
-    encoded = etag.strip('"').split("/")[0]
-    try:
-        stamp.ParseFromString(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-        return str(stamp.ToMicroseconds())
-    except (ValueError, message.DecodeError):  # any text may be sent as an etag
-        return etag
+    def service(self, name: str) -> ServiceState:
+        """Return a service by its full name."""
+        check_service_name(name)
+        if name not in self.services:
+            raise not_found(name)
+        return self.services[name]
+
+    def revision(self, name: str) -> tuple[ServiceState, RevisionState]:
+        """Return a revision by its full name, and its service."""
+        service_name, _, revision = name.rpartition("/revisions/")
+        check_service_name(service_name)
+        state = self.services.get(service_name)
+        if state is None or revision not in state.revisions:
+            raise not_found(name)
+        return state, state.revisions[revision]
+
+    def located(self, parent: str) -> Iterator[ServiceState]:
+        """Give the services of `projects/P/locations/L`, by name; the location `-` means every one."""
+        place, _, region = parent.rpartition("/")
+        prefix = f"{place}/" if region == "-" else f"{parent}/"
+        for name, state in sorted(self.services.items()):
+            if name.startswith(prefix):
+                yield state
 
 
 def condition(kind: str, state: int, at: datetime, failure: Failure | None = None) -> run_v2.Condition:
@@ -94,7 +130,8 @@ def condition(kind: str, state: int, at: datetime, failure: Failure | None = Non
     result = run_v2.Condition(type_=kind, state=state, last_transition_time=at)
     if failure is not None:
         result.message = failure.message
-        result.revision_reason = Reason(failure.reason)
+        if failure.reason:
+            result.revision_reason = Reason(failure.reason)
     return result
 
 
@@ -103,12 +140,11 @@ def new_revision(
 ) -> RevisionState:
     """Return the revision that the service's template asks for, not yet ready."""
     template = service.proto.template
-    _, _, _, location, *_ = service.proto.name.split("/")
-    key = RevisionKey(location, service.service_id, name)
+    key = RevisionKey(service.region, service.service_id, name)
     full_name = f"{service.proto.name}/revisions/{name}"
     proto = run_v2.Revision(
         name=full_name,
-        uid=f"{service.proto.uid}-{service.newest_number}",
+        uid=uid_of(full_name, now),
         generation=1,
         observed_generation=1,
         labels=template.labels,
@@ -118,19 +154,27 @@ def new_revision(
         launch_stage=service.proto.launch_stage,
         service=service.service_id,
         scaling=template.scaling,
+        vpc_access=template.vpc_access,
         max_instance_request_concurrency=template.max_instance_request_concurrency,
         timeout=template.timeout,
         service_account=template.service_account,
         containers=template.containers,
         volumes=template.volumes,
+        execution_environment=template.execution_environment,
+        encryption_key=template.encryption_key,
+        encryption_key_revocation_action=template.encryption_key_revocation_action,
+        encryption_key_shutdown_duration=template.encryption_key_shutdown_duration,
+        service_mesh=template.service_mesh,
         session_affinity=template.session_affinity,
+        node_selector=template.node_selector,
+        gpu_zonal_redundancy_disabled=template.gpu_zonal_redundancy_disabled,
         reconciling=True,
         conditions=[condition(kind, State.CONDITION_PENDING, now) for kind in ("Ready", "ContainerHealthy")],
         log_uri=log_uri(key),
         creator=service.proto.last_modifier,
         etag=etag_of(full_name, now),
     )
-    return RevisionState(proto, key, service.newest_number)
+    return RevisionState(proto, key, service.newest_number, unchecked=template.health_check_disabled)
 
 
 def settle_revision(revision: RevisionState, at: datetime, failure: Failure | None) -> None:
@@ -138,12 +182,15 @@ def settle_revision(revision: RevisionState, at: datetime, failure: Failure | No
     revision.ready = failure is None
     revision.failure = failure.message if failure else ""
     state = State.CONDITION_FAILED if failure else State.CONDITION_SUCCEEDED
+    healthy = condition("ContainerHealthy", state, at, failure)
+    if revision.unchecked:
+        healthy.revision_reason = Reason(Reason.HEALTH_CHECK_SKIPPED)
     revision.proto.reconciling = False
     revision.proto.update_time = stamp(at)
     revision.proto.conditions = [
         condition("Ready", state, at, failure),
         condition("ContainerReady", State.CONDITION_SUCCEEDED, at),
-        condition("ContainerHealthy", state, at, failure),
+        healthy,
         condition("ResourcesAvailable", State.CONDITION_SUCCEEDED, at),
     ]
 

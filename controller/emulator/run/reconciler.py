@@ -12,6 +12,7 @@ from controller.emulator.run import catalog, traffic
 from controller.emulator.run.catalog import Failure, RevisionState, ServiceState, State
 from controller.emulator.run.operations import Operation, Operations
 from controller.emulator.run.runtime import Runtime
+from controller.emulator.run.traffic import Split
 from controller.emulator.settings import Settings
 
 UriOf = Callable[[str, str], str]
@@ -43,11 +44,14 @@ class Reconciler:
             awaits=awaits.key.revision if awaits else "",
         )
         service.proto.reconciling = True
-        transition = instant_of(service.proto.terminal_condition.last_transition_time) or now
-        service.proto.terminal_condition = catalog.condition("Ready", State.CONDITION_PENDING, transition)
+        service.proto.terminal_condition = _pending(service.proto)
         operation.show(run_v2.Service.pb(service.proto))
-        self._clock.at(due, lambda at: self._settle(service, at))
+        self.settle_when_due(service, operation)
         return operation
+
+    def settle_when_due(self, service: ServiceState, operation: Operation) -> None:
+        """Settle a service when an operation is due."""
+        self._clock.at(operation.due, lambda at: self.settle(service, at))
 
     def start(self, service: ServiceState, revision: RevisionState, now: datetime) -> None:
         """Start a new revision, and settle its service when it is known to be ready or not."""
@@ -56,40 +60,60 @@ class Reconciler:
             if service.revisions.get(revision.key.revision) is not revision:
                 return  # deleted in the meantime
             catalog.settle_revision(revision, at, failure)
-            if revision.ready and revision.number > self._number_of_latest_ready(service):
+            latest = service.latest_ready()
+            if revision.ready and (latest is None or revision.number > latest.number):
                 service.proto.latest_ready_revision = revision.proto.name
-            self._settle(service, at)
+            self.settle(service, at)
 
-        self._runtime.deploy(revision.key, revision.proto, report, now)
+        if revision.unchecked:
+            self._runtime.adopt(revision.key, revision.proto, now)
+            self._clock.at(now, lambda at: report(at, None))
+        else:
+            self._runtime.deploy(revision.key, revision.proto, report, now)
 
-    def _number_of_latest_ready(self, service: ServiceState) -> int:
-        latest = service.revisions.get(short(service.proto.latest_ready_revision))
-        return latest.number if latest else 0
+    def serve_again(self, service: ServiceState, at: datetime) -> None:
+        """Serve what is asked for, if it can be, after the traffic was changed by no write."""
+        if self._refusal(service) is None:
+            self._serve(service, at)
 
-    def _settle(self, service: ServiceState, at: datetime) -> None:
+    def resume(self, service: ServiceState, at: datetime) -> None:
+        """Take up a service as it was: what serves goes on, what was starting starts again."""
+        self._refresh_addresses(service)
+        for revision in service.revisions.values():
+            if revision.ready is None:
+                self.start(service, revision, at)
+            elif revision.ready:
+                self._runtime.adopt(revision.key, revision.proto, at)
+        self._scale(service, at)
+        if service.split.revisions():
+            self._runtime.follow(service.region, service.service_id, service.split, at)
+
+    def settle(self, service: ServiceState, at: datetime) -> None:
+        """End the operations that are due, and show what came of them."""
         under_way = self._operations.open_for(service.proto.name)
         ripe = [
             operation for operation in under_way if operation.due <= at and self._is_known(service, operation)
         ]
         if not ripe:
             return
+        if service.scaling != service.proto.scaling:
+            self._scale(service, at)
         refusal = self._refusal(service)
         if refusal is None:
             self._serve(service, at)
         elif not service.proto.traffic_statuses:
             service.proto.traffic_statuses = traffic.statuses(service.proto.traffic, {})
         broken = self._broken_newest(service)
-        self._show_outcome(service, at, refusal, broken, still_busy=len(ripe) < len(under_way))
+        failure = refusal or broken
+        _show_outcome(service.proto, at, failure, still_busy=len(ripe) < len(under_way))
         observed = (service.proto.observed_generation, *(operation.generation for operation in ripe))
         service.proto.observed_generation = max(observed)
+        resource = run_v2.Service.pb(service.proto)
         for operation in ripe:
-            self._finish(operation, service.proto, refusal or broken)
-
-    def _finish(self, operation: Operation, service: run_v2.Service, failure: Failure | None) -> None:
-        if failure is None:
-            operation.succeed(run_v2.Service.pb(service))
-        else:
-            operation.fail(run_v2.Service.pb(service), failure.message)
+            if failure is None:
+                self._operations.succeed(operation, resource)
+            else:
+                self._operations.fail(operation, resource, failure.message)
 
     def _is_known(self, service: ServiceState, operation: Operation) -> bool:
         """Return whether nothing that the operation depends on is still starting."""
@@ -115,44 +139,66 @@ class Reconciler:
 
     def _broken_newest(self, service: ServiceState) -> Failure | None:
         """Return the failure of the newest revision: it makes the service not Ready, whoever serves."""
-        newest = service.revisions.get(short(service.proto.latest_created_revision))
+        newest = service.latest_created()
         return _not_ready(newest) if newest and newest.ready is False else None
 
     def _serve(self, service: ServiceState, at: datetime) -> None:
         split = traffic.resolve(service.proto.traffic, short(service.proto.latest_ready_revision))
-        uris = {tag: self._uri_of(service.service_id, tag) for tag in split.tags}
-        service.proto.traffic_statuses = traffic.statuses(service.proto.traffic, uris)
-        service.proto.uri = self._uri_of(service.service_id, "")
-        service.proto.urls = [service.proto.uri]
+        self._show_addresses(service, split)
+        self._runtime.scale(service.region, service.service_id, service.proto.scaling, at)
         if split == service.split:
             return
         for name in service.split.revisions() | split.revisions():
             if name in service.revisions:
                 catalog.show_activity(service.revisions[name], at, active=name in split.revisions())
         service.split = split
-        _, _, _, location, *_ = service.proto.name.split("/")
-        self._clock.at(
-            at + self._settings.propagation_delay,
-            lambda when: self._runtime.follow(location, service.service_id, split, when),
-        )
 
-    def _show_outcome(
-        self,
-        service: ServiceState,
-        at: datetime,
-        refusal: Failure | None,
-        broken: Failure | None,
-        *,
-        still_busy: bool,
-    ) -> None:
-        configurations = broken if broken and not refusal else None
-        service.proto.conditions = [
-            _outcome("RoutesReady", at, refusal),
-            _outcome("ConfigurationsReady", at, configurations),
-        ]
-        service.proto.reconciling = still_busy
-        if not still_busy:
-            service.proto.terminal_condition = _outcome("Ready", at, refusal or broken)
+        def follow(when: datetime) -> None:
+            if service.revisions:  # else the service was deleted in the meantime
+                self._runtime.follow(service.region, service.service_id, split, when)
+
+        self._clock.at(at + self._settings.propagation_delay, follow)
+
+    def _scale(self, service: ServiceState, at: datetime) -> None:
+        service.scaling = run_v2.ServiceScaling(service.proto.scaling)
+        self._runtime.scale(service.region, service.service_id, service.scaling, at)
+
+    def _show_addresses(self, service: ServiceState, split: Split) -> None:
+        """Show what is served and where; a service without a default address has none for its tags either."""
+        proto = service.proto
+        tags = () if proto.default_uri_disabled else split.tags
+        uris = {tag: self._uri_of(service.service_id, tag) for tag in tags}
+        proto.traffic_statuses = traffic.statuses(proto.traffic, uris)
+        proto.uri = "" if proto.default_uri_disabled else self._uri_of(service.service_id, "")
+        proto.urls = [proto.uri] if proto.uri else []
+
+    def _refresh_addresses(self, service: ServiceState) -> None:
+        """Show where a service answers now: the port may be another one than when it was kept."""
+        proto = service.proto
+        if proto.uri:
+            proto.uri = self._uri_of(service.service_id, "")
+            proto.urls = [proto.uri]
+        for status in proto.traffic_statuses:
+            if status.uri:
+                status.uri = self._uri_of(service.service_id, status.tag)
+
+
+def _pending(service: run_v2.Service) -> run_v2.Condition:
+    """Return the condition during reconciliation: of the old transition, and nameless before the first."""
+    transition = instant_of(service.terminal_condition.last_transition_time)
+    if transition is None:
+        return run_v2.Condition(state=State.CONDITION_PENDING)
+    return catalog.condition("Ready", State.CONDITION_PENDING, transition)
+
+
+def _show_outcome(
+    service: run_v2.Service, at: datetime, failure: Failure | None, *, still_busy: bool
+) -> None:
+    """Show how it went. That a revision fails is told of the route to it, never of the configuration."""
+    service.conditions = [_outcome("RoutesReady", at, failure), _outcome("ConfigurationsReady", at, None)]
+    service.reconciling = still_busy
+    if not still_busy:
+        service.terminal_condition = _outcome("Ready", at, failure)
 
 
 def _outcome(kind: str, at: datetime, failure: Failure | None) -> run_v2.Condition:

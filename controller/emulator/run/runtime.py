@@ -22,8 +22,16 @@ class Runtime(Protocol):
         """Start the revision; call `report` once, later, when it is known to be healthy or not."""
 
     @abstractmethod
+    def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
+        """Take a revision for ready as it is; its instances start when they are needed."""
+
+    @abstractmethod
     def follow(self, location: str, service_id: str, split: Split, at: datetime) -> None:
         """Send requests by this split from now on."""
+
+    @abstractmethod
+    def scale(self, location: str, service_id: str, scaling: run_v2.ServiceScaling, at: datetime) -> None:
+        """Keep to the service's own limits of instances from now on."""
 
     @abstractmethod
     def remove(self, key: RevisionKey) -> None:

@@ -21,6 +21,8 @@ class Split:
 
     percents: Mapping[str, int] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    referenced: frozenset[str] = frozenset()
+    """Every revision that a target refers to, at 0 % too."""
 
     def revisions(self) -> set[str]:
         """Return every revision that can be reached, by share or by tag."""
@@ -90,13 +92,15 @@ def resolve(targets: Iterable[run_v2.TrafficTarget], latest_ready: str) -> Split
     """Return the split that the targets mean; `latest_ready` is a short name, or ""."""
     percents: Counter[str] = Counter()
     tags = {}
+    referenced = set()
     for target in targets:
         revision = target.revision or latest_ready
+        referenced.add(revision)
         if target.percent:
             percents[revision] += target.percent
         if target.tag:
             tags[target.tag] = revision
-    return Split(dict(percents), tags)
+    return Split(dict(percents), tags, frozenset(referenced))
 
 
 def statuses(

@@ -1,190 +1,125 @@
-"""The HTTP front: takes users' requests, sends them where the split says, and measures and logs each."""
+"""The HTTP front: listens, knows which revision a request goes to, and measures and logs each."""
 
 import asyncio
 import random
-import socket
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-
-import aiohttp
-from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
+import resource
+from datetime import timedelta
+from functools import lru_cache
 
 from controller.emulator.clock import Clock
 from controller.emulator.logs.store import HttpRequest, Logs
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.run.traffic import parse_tag_host
-from controller.emulator.serving.instances import Instance
-from controller.emulator.serving.pool import NoInstanceError, Pool
+from controller.emulator.serving.client_connection import ClientConnection
+from controller.emulator.serving.exchange import Exchange
+from controller.emulator.serving.heads import Request
+from controller.emulator.serving.instance_connections import InstanceConnections
+from controller.emulator.serving.pool import Pool
 from controller.emulator.serving.processes import ProcessRuntime
+from controller.emulator.settings import Settings
 
-HOP_BY_HOP = frozenset(
-    (
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
-)
-NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-CONNECTION_FAILED = (
-    "The request failed because either the HTTP response was malformed or connection to the instance "
-    "had an error."
-)
-TIMED_OUT = "The request has been terminated because it has reached the maximum request timeout."
-
-
-@dataclass
-class Exchange:
-    """One request on its way: what is measured and logged of it."""
-
-    pool: Pool
-    request: web.BaseRequest
-    host: str
-    trace: str
-    arrived: float
-    arrived_at: datetime
-    instance: Instance | None = None
-    reached_instance: float = 0.0
-    status: int = 0
-    sent_bytes: int = 0
-    failure: str = ""
-    has_begun: bool = False
-    """The answer's head is already with the user."""
+BUFFER_BYTES = 256 * 1024
+BACKLOG = 1024
+MOST_FILES = 65_536
 
 
 class Front:
     """One HTTP server for all services; the Host header names the service and perhaps a tag."""
 
     def __init__(
-        self, clock: Clock, runtime: ProcessRuntime, metrics: Metrics, logs: Logs, rng: random.Random
+        self,
+        clock: Clock,
+        settings: Settings,
+        runtime: ProcessRuntime,
+        metrics: Metrics,
+        logs: Logs,
+        rng: random.Random,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.clients: set[ClientConnection] = set()
+        self.buffer = bytearray(BUFFER_BYTES)
+        """What is read lands here; each connection uses it up before the next one reads."""
+        self.head_seconds = settings.front_head_seconds
+        self.idle_seconds = settings.front_idle_seconds
+        self.loop: asyncio.AbstractEventLoop
+        self.connections: InstanceConnections
         self._runtime = runtime
         self._metrics = metrics
         self._logs = logs
         self._rng = rng
-        self._sessions: dict[Instance, aiohttp.ClientSession] = {}
-        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None))
+        self._server: asyncio.Server | None = None
+        self._port = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=1024)
-        await site.start()
-        address: tuple[str, int] = self._runner.addresses[0]
-        return address[1]
+        _allow_many_connections()
+        self.loop = asyncio.get_running_loop()
+        self.connections = InstanceConnections(self.loop, self.buffer)
+        self._server = await self.loop.create_server(
+            lambda: ClientConnection(self), host, port, backlog=BACKLOG
+        )
+        self._port = int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     async def stop(self) -> None:
-        """Stop listening, and drop the connections to instances."""
-        await self._runner.cleanup()
-        for session in self._sessions.values():
-            await session.close()
+        """Stop listening, and break off every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        for client in list(self.clients):
+            client.shut()
+        await self.connections.close()
+        await self._server.wait_closed()
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        tag, service = parse_tag_host(host.partition(":")[0].removesuffix(".localhost"))
-        pool = self._runtime.route(service, tag)
-        if pool is None:
-            return web.Response(status=404, text=self._explanation(host))
-        if "upgrade" in request.headers.get("Connection", "").lower():
-            return web.Response(
-                status=501, text="The local Cloud Run does not upgrade connections (WebSockets).\n"
-            )
-        trace = (
-            request.headers.get("X-Cloud-Trace-Context", "").partition("/")[0]
-            or f"{self._rng.getrandbits(128):032x}"
-        )
-        loop = asyncio.get_running_loop()
-        exchange = Exchange(pool, request, host, trace, loop.time(), self._clock.now())
-        try:
-            return await self._pass_on(exchange)
-        finally:
-            self._record(exchange, loop.time())
+    def route(self, request: Request) -> Pool | None:
+        """Return the instances of the revision that a request goes to; None = nobody answers to its host."""
+        tag, service = _named(request.host)
+        return self._runtime.route(service, tag, request.affinity)
 
-    async def _pass_on(self, exchange: Exchange) -> web.StreamResponse:
-        try:
-            exchange.instance = await exchange.pool.acquire()
-        except NoInstanceError as error:
-            return _refusal(exchange, error.status, str(error))
-        exchange.reached_instance = asyncio.get_running_loop().time()
-        try:
-            return await self._exchange(exchange, exchange.instance)
-        except TimeoutError:
-            return _refusal(exchange, 504, TIMED_OUT)
-        except (aiohttp.ClientError, ConnectionError):
-            return _refusal(exchange, 503, CONNECTION_FAILED)
-        finally:
-            exchange.pool.release(exchange.instance)
+    def head_for_instance(self, request: Request, peer: bytes) -> bytes:
+        """Return the head that an instance gets."""
+        return request.head(peer, self._rng.getrandbits(63))
 
-    async def _exchange(self, exchange: Exchange, instance: Instance) -> web.StreamResponse:
-        request = exchange.request
-        async with self._session(exchange.pool, instance).request(
-            request.method,
-            URL(f"http://127.0.0.1:{instance.port}{_target(request)}", encoded=True),
-            headers=_passed_on(exchange),
-            data=request.content if request.body_exists else None,
-            allow_redirects=False,
-            skip_auto_headers=NOT_ADDED,
-            timeout=aiohttp.ClientTimeout(total=exchange.pool.timeout_seconds),
-        ) as answer:
-            exchange.status = answer.status
-            headers = CIMultiDict((k, v) for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP)
-            response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-            await response.prepare(request)
-            exchange.has_begun = True
-            async for chunk in answer.content.iter_any():
-                exchange.sent_bytes += len(chunk)
-                await response.write(chunk)
-            await response.write_eof()
-            return response
+    def new_trace(self) -> str:
+        """Return the id of a trace, for a user who is in none."""
+        return f"{self._rng.getrandbits(128):032x}"
 
-    def _session(self, pool: Pool, instance: Instance) -> aiohttp.ClientSession:
-        """Return the connections to an instance, dropping those to instances that are gone."""
-        if instance not in self._sessions:
-            for gone in [one for one in self._sessions if one.key == pool.key and one not in pool.instances]:
-                asyncio.get_running_loop().create_task(self._sessions.pop(gone).close())
-            self._sessions[instance] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, family=socket.AF_INET),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-            )
-        return self._sessions[instance]
-
-    def _record(self, exchange: Exchange, ended: float) -> None:
+    def record(self, exchange: Exchange) -> None:
         """Count what reached an instance, and log everything. Latencies are real, instants are emulated."""
-        now = self._clock.now()
-        if exchange.instance is not None and exchange.status:
-            milliseconds = (ended - exchange.reached_instance) * 1000
-            self._metrics.record(exchange.pool.key, exchange.status, milliseconds, now)
-        request = exchange.request
+        now, ended = self.clock.now(), self.loop.time()
+        request, instance = exchange.request, exchange.instance
+        if instance is not None:
+            self._metrics.record(
+                exchange.pool.key,
+                exchange.status,
+                (ended - exchange.reached_instance) * 1000,
+                now,
+                exchange.pending_seconds * 1000,
+            )
         logged = HttpRequest(
-            request.method,
-            f"http://{exchange.host}{_target(request)}",
+            request.method.decode(),
+            f"http://{request.host.decode('latin-1')}{request.target.decode('latin-1')}",
             exchange.status,
             timedelta(seconds=ended - exchange.arrived),
-            request.content_length or 0,
+            request.body_bytes,
             exchange.sent_bytes,
-            request.headers.get("User-Agent", ""),
-            request.remote or "",
+            request.user_agent.decode("latin-1"),
+            exchange.peer.decode(),
+            f"HTTP/{request.version}",
         )
         self._logs.add_request(
             exchange.pool.key,
             logged,
             exchange.arrived_at,
             now,
-            instance=exchange.instance.identity if exchange.instance else "",
+            instance=instance.identity if instance is not None else "",
             failure=exchange.failure,
-            trace=exchange.trace,
+            trace=request.trace,
         )
 
-    def _explanation(self, host: str) -> str:
-        port = self._runner.addresses[0][1] if self._runner.addresses else 0
+    def explanation(self, asked: bytes) -> str:
+        """Return what a user reads whose Host header names nobody."""
+        host, port = asked.decode("latin-1"), self._port
         services = self._runtime.services()
         known = (
             "".join(f"  http://{name}.localhost:{port}/\n" for name in services) or "  (none is deployed)\n"
@@ -197,26 +132,15 @@ class Front:
         )
 
 
-def _refusal(exchange: Exchange, status: int, text: str) -> web.StreamResponse:
-    """Answer in the platform's name. An answer that has begun can only be broken off."""
-    exchange.status, exchange.failure = status, text
-    if exchange.has_begun:
-        exchange.request.protocol.force_close()
-    return web.Response(status=status, text=f"{text}\n")
+@lru_cache(maxsize=1024)
+def _named(host: bytes) -> tuple[str, str]:
+    """Return the tag ("" = none) and the service that a Host header names."""
+    return parse_tag_host(host.decode("latin-1").partition(":")[0].removesuffix(".localhost"))
 
 
-def _target(request: web.BaseRequest) -> str:
-    """Return path and query as they came in."""
-    raw = request.raw_path
-    return raw if raw.startswith("/") else request.rel_url.raw_path_qs
-
-
-def _passed_on(exchange: Exchange) -> CIMultiDict[str]:
-    incoming = exchange.request.headers
-    headers = CIMultiDict((name, value) for name, value in incoming.items() if name.lower() not in HOP_BY_HOP)
-    peer = exchange.request.remote or ""
-    forwarded = incoming.get("X-Forwarded-For")
-    headers["X-Forwarded-For"] = f"{forwarded}, {peer}" if forwarded else peer
-    headers["X-Forwarded-Proto"] = "http"
-    headers["X-Cloud-Trace-Context"] = f"{exchange.trace}/0;o=0"
-    return headers
+def _allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system allows; 1,024 is a usual default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from google.cloud import run_v2
@@ -11,12 +12,26 @@ from controller.emulator.clock import Clock
 from controller.emulator.logs.store import Logs
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
-from controller.emulator.run.failures import no_command
 from controller.emulator.run.runtime import Report, Runtime
-from controller.emulator.run.traffic import WHOLE, Split
-from controller.emulator.serving.instances import StartError
+from controller.emulator.run.traffic import Split
+from controller.emulator.serving.affinity import Cookie, Slots
+from controller.emulator.serving.host import Host
+from controller.emulator.serving.minutes import every_minute
 from controller.emulator.serving.pool import Pool
+from controller.emulator.serving.scaling import bounds
+from controller.emulator.serving.urn import Urn
 from controller.emulator.settings import Settings
+
+
+@dataclass
+class Routing:
+    """How the requests of one service are led, and what it says of its instances."""
+
+    location: str
+    split: Split = field(default_factory=Split)
+    urn: Urn = field(default_factory=Urn)
+    slots: Slots = field(default_factory=Slots)
+    scaling: run_v2.ServiceScaling = field(default_factory=run_v2.ServiceScaling)
 
 
 class ProcessRuntime(Runtime):
@@ -25,35 +40,50 @@ class ProcessRuntime(Runtime):
     def __init__(
         self, clock: Clock, settings: Settings, metrics: Metrics, logs: Logs, rng: random.Random
     ) -> None:
-        self._clock = clock
-        self._settings = settings
-        self._metrics = metrics
-        self._logs = logs
+        self._host = Host(clock, settings, metrics, logs, rng)
         self._rng = rng
         self._pools: dict[RevisionKey, Pool] = {}
-        self._splits: dict[str, tuple[str, Split]] = {}
+        self._routings: dict[str, Routing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        every_minute(clock, self._sample)
 
     def deploy(self, key: RevisionKey, revision: run_v2.Revision, report: Report, at: datetime) -> None:
         """Start one instance and report whether it came to listen."""
-        if not revision.containers[0].command:
-            self._clock.at(at, lambda when: report(when, no_command(key.service)))
-            return
-        pool = Pool(key, revision, self._clock, self._settings, self._metrics, self._logs, self._rng)
-        self._pools[key] = pool
-        self._begin(self._check_health(pool, report))
+        self.adopt(key, revision, at)
+        self._begin(self._check_health(self._pools[key], report))
+
+    def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:  # noqa: ARG002
+        """Take in a revision that counts as healthy; its instances start on demand."""
+        routing = self._routing(key.location, key.service)
+        self._pools[key] = Pool(key, revision, self._host, routing.slots)
+        self._resize(key.service)
 
     def follow(self, location: str, service_id: str, split: Split, at: datetime) -> None:  # noqa: ARG002
         """Send requests by this split from now on; those in flight end where they are."""
-        self._splits[service_id] = (location, split)
+        routing = self._routing(location, service_id)
+        if split.percents != routing.split.percents:
+            routing.urn = Urn(split.percents)
+        routing.split = split
+        routing.slots.follow(split.percents)
+        self._resize(service_id)
+
+    def scale(
+        self,
+        location: str,
+        service_id: str,
+        scaling: run_v2.ServiceScaling,
+        at: datetime,  # noqa: ARG002
+    ) -> None:
+        """Keep to the service's own limits of instances from now on."""
+        self._routing(location, service_id).scaling = scaling
+        self._resize(service_id)
 
     def remove(self, key: RevisionKey) -> None:
         """Stop the instances of a revision."""
         if (pool := self._pools.pop(key, None)) is not None:
             self._begin(pool.close())
-        location_and_split = self._splits.get(key.service)
-        if location_and_split and key.revision in location_and_split[1].revisions():
-            del self._splits[key.service]
+        if not self._pools_of(key.service):
+            self._routings.pop(key.service, None)
 
     def pools(self) -> list[Pool]:
         """Return the pools of all revisions."""
@@ -61,39 +91,58 @@ class ProcessRuntime(Runtime):
 
     def services(self) -> list[str]:
         """Return the names of the services that can be reached."""
-        return sorted(self._splits)
+        return sorted(name for name, routing in self._routings.items() if routing.split.revisions())
 
-    def route(self, service_id: str, tag: str) -> Pool | None:
-        """Choose a revision for a request: by its tag, or at random by the split; None = there is none."""
-        if service_id not in self._splits:
+    def route(self, service_id: str, tag: str, affinity: str = "") -> Pool | None:
+        """Choose a revision for a request: by its tag, by the client's affinity, or by the split.
+
+        `affinity` is the value of the session affinity cookie, whatever it may be. None = there is no such
+        service or tag. For the way back, `Pool.affinity_cookie` tells which cookie to set.
+        """
+        routing = self._routings.get(service_id)
+        if routing is None:
             return None
-        location, split = self._splits[service_id]
-        revision = split.tags.get(tag) if tag else self._drawn(split)
-        return self._pools.get(RevisionKey(location, service_id, revision)) if revision else None
+        split = routing.split
+        if tag:
+            revision = split.tags.get(tag)
+        else:
+            remembered = affinity and self._remembered(routing, service_id, affinity)
+            revision = remembered or routing.urn.draw(self._rng)
+        return self._pools.get(RevisionKey(routing.location, service_id, revision)) if revision else None
 
     async def close(self) -> None:
-        """Stop everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop everything; return when nothing is left."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pools.clear()
+        await self._host.watchdog.close()
 
-    def _drawn(self, split: Split) -> str | None:
-        place = self._rng.random() * WHOLE
-        for revision, percent in split.percents.items():
-            place -= percent
-            if place < 0:
-                return revision
-        return None
+    def _remembered(self, routing: Routing, service_id: str, affinity: str) -> str:
+        """Return the revision that the client belongs to; "" if that one does not keep its clients."""
+        cookie = Cookie.parse(affinity)
+        revision = routing.slots.owner(cookie.point) if cookie else ""
+        pool = self._pools.get(RevisionKey(routing.location, service_id, revision))
+        return revision if pool is not None and pool.has_affinity else ""
+
+    def _routing(self, location: str, service_id: str) -> Routing:
+        return self._routings.setdefault(service_id, Routing(location))
+
+    def _pools_of(self, service_id: str) -> list[Pool]:
+        return [pool for pool in self._pools.values() if pool.key.service == service_id]
+
+    def _resize(self, service_id: str) -> None:
+        """Tell each revision of a service how many instances it keeps and may have."""
+        routing = self._routings[service_id]
+        for pool in self._pools_of(service_id):
+            pool.resize(bounds(pool.key.revision, pool.own_scaling, routing.scaling, routing.split))
+
+    def _sample(self, at: datetime) -> None:
+        for pool in self._pools.values():
+            pool.sample(at)
 
     async def _check_health(self, pool: Pool, report: Report) -> None:
-        try:
-            await pool.first_instance()
-        except StartError as error:
-            report(self._clock.now(), error.failure)
-        else:
-            report(self._clock.now(), None)
+        failure = await pool.first_instance()
+        report(self._host.clock.now(), failure)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

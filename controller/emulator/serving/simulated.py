@@ -11,13 +11,16 @@ from google.cloud import run_v2
 from controller.draws import binomial, poisson
 from controller.emulator.clock import Clock
 from controller.emulator.logs.store import HttpRequest, Logs
-from controller.emulator.monitoring.store import MINUTE, Metrics, minute_end
+from controller.emulator.monitoring.store import MINUTE, Metrics
 from controller.emulator.names import RevisionKey
 from controller.emulator.run.failures import exited, never_listened
 from controller.emulator.run.runtime import Report, Runtime
 from controller.emulator.run.traffic import WHOLE, Split
 from controller.emulator.serving.knobs import Changes, Knobs
 from controller.emulator.serving.latencies import draw_latencies
+from controller.emulator.serving.minutes import every_minute
+from controller.emulator.serving.scaling import Bounds, bounds
+from controller.emulator.serving.simulated_instances import SimulatedInstances
 from controller.emulator.settings import Settings
 
 CRASH_CODE = 3
@@ -31,7 +34,7 @@ class Users:
     reached: datetime
     rps: float = 0.0
     split: Split = field(default_factory=Split)
-    ticking: bool = False
+    scaling: run_v2.ServiceScaling = field(default_factory=run_v2.ServiceScaling)
 
 
 class SimulatedRuntime(Runtime):
@@ -52,7 +55,9 @@ class SimulatedRuntime(Runtime):
         self._knobs: dict[str, Knobs] = {}
         self._chosen: dict[str, Changes] = {}
         self._starting: dict[RevisionKey, tuple[datetime, Report]] = {}
-        self._alive: set[RevisionKey] = set()
+        self._own_scaling: dict[RevisionKey, run_v2.RevisionScaling] = {}
+        self._instances = SimulatedInstances(settings, metrics)
+        every_minute(clock, self._minute)
 
     def deploy(self, key: RevisionKey, revision: run_v2.Revision, report: Report, at: datetime) -> None:
         """Start a revision as its environment says, or as `behave` has said."""
@@ -63,10 +68,19 @@ class SimulatedRuntime(Runtime):
             failure = exited(revision, 1, str(error))
             self._clock.at(at, lambda when: report(when, failure))
             return
-        self._knobs[key.revision] = knobs.changed(self._chosen.get(key.revision, {}))
+        self._take_in(key, revision, knobs, at)
         self._starting[key] = (at, report)
         self._clock.at(at + self._settings.startup_timeout, lambda when: self._give_up(key, revision, when))
         self._await_start(key, revision)
+
+    def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
+        """Take in a revision that counts as healthy; one that could not start answers nothing but errors."""
+        environment = {variable.name: variable.value for variable in revision.containers[0].env}
+        try:
+            knobs = Knobs.parse(environment)
+        except ValueError:
+            knobs = Knobs(error_share=1.0)
+        self._take_in(key, revision, knobs, at)
 
     def behave(self, revision: str, **changes: Unpack[Changes]) -> None:
         """Change how a revision (short name) behaves from now on; before its deployment too."""
@@ -86,25 +100,41 @@ class SimulatedRuntime(Runtime):
         users = self._users_of(location, service_id, now)
         self._draw((location, service_id), now)
         users.rps = rps
-        if not users.ticking:
-            users.ticking = True
-            self._tick_at_the_next_minute((location, service_id), now)
 
     def follow(self, location: str, service_id: str, split: Split, at: datetime) -> None:
         """Send requests by this split from now on."""
         users = self._users_of(location, service_id, at)
         self._draw((location, service_id), at)
         users.split = split
-        for name in split.revisions():
-            self._wake(RevisionKey(location, service_id, name), at)
-        for key in [key for key in self._alive if key[:2] == (location, service_id)]:
-            self._sleep_when_idle(key, at)
+        self._resize(location, service_id, at)
+
+    def scale(self, location: str, service_id: str, scaling: run_v2.ServiceScaling, at: datetime) -> None:
+        """Keep to the service's own limits of instances from now on."""
+        self._users_of(location, service_id, at).scaling = scaling
+        self._resize(location, service_id, at)
 
     def remove(self, key: RevisionKey) -> None:
         """Forget a revision."""
         self._starting.pop(key, None)
         self._knobs.pop(key.revision, None)
-        self._stop(key, self._clock.now())
+        self._own_scaling.pop(key, None)
+        self._instances.remove(key, self._clock.now())
+
+    def _take_in(self, key: RevisionKey, revision: run_v2.Revision, knobs: Knobs, at: datetime) -> None:
+        knobs = knobs.changed(self._chosen.get(key.revision, {}))
+        self._knobs[key.revision] = knobs
+        self._own_scaling[key] = revision.scaling
+        self._instances.add(key, revision, knobs.start_seconds, at)
+        self._resize(key.location, key.service, at)
+
+    def _resize(self, location: str, service_id: str, at: datetime) -> None:
+        users = self._users_of(location, service_id, at)
+
+        def bounds_of(revision: str) -> Bounds:
+            own = self._own_scaling[RevisionKey(location, service_id, revision)]
+            return bounds(revision, own, users.scaling, users.split)
+
+        self._instances.resize(location, service_id, bounds_of, at)
 
     def _users_of(self, location: str, service_id: str, at: datetime) -> Users:
         return self._users.setdefault((location, service_id), Users(reached=at))
@@ -130,8 +160,7 @@ class SimulatedRuntime(Runtime):
         since, report = self._starting[key]
         if (at - since).total_seconds() >= self._knobs[key.revision].start_seconds:
             del self._starting[key]
-            self._wake(key, at)
-            self._sleep_when_idle(key, at)
+            self._instances.start_first(key, at)
             report(at, None)
 
     def _give_up(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
@@ -139,30 +168,10 @@ class SimulatedRuntime(Runtime):
             _, report = self._starting.pop(key)
             report(at, never_listened(revision))
 
-    def _wake(self, key: RevisionKey, at: datetime) -> None:
-        if key not in self._alive:
-            self._alive.add(key)
-            self._metrics.instance_started(key, at)
-
-    def _sleep_when_idle(self, key: RevisionKey, at: datetime) -> None:
-        def sleep(when: datetime) -> None:
-            if not self._users_of(key.location, key.service, when).split.percents.get(key.revision):
-                self._stop(key, when)
-
-        self._clock.at(at + self._settings.idle_timeout, sleep)
-
-    def _stop(self, key: RevisionKey, at: datetime) -> None:
-        if key in self._alive:
-            self._alive.remove(key)
-            self._metrics.instance_stopped(key, at)
-
-    def _tick_at_the_next_minute(self, service: tuple[str, str], now: datetime) -> None:
-        def tick(when: datetime) -> None:
-            self._draw(service, when)
-            self._tick_at_the_next_minute(service, when)
-
-        seconds = minute_end(now.timestamp() + 1e-6)
-        self._clock.at(datetime.fromtimestamp(seconds, now.tzinfo), tick)
+    def _minute(self, at: datetime) -> None:
+        for service in self._users:
+            self._draw(service, at)
+        self._instances.minute(at)
 
     def _draw(self, service: tuple[str, str], until: datetime) -> None:
         """Draw the requests since the last draw; they end at `until`, at most one minute later."""
@@ -180,8 +189,11 @@ class SimulatedRuntime(Runtime):
         if knobs is None:
             return
         failed = binomial(self._rng, requests, knobs.error_share)
-        self._metrics.record_many(key, 200, draw_latencies(knobs, self._rng, requests - failed), until)
-        self._metrics.record_many(key, ERROR, draw_latencies(knobs, self._rng, failed), until)
+        well = draw_latencies(knobs, self._rng, requests - failed)
+        badly = draw_latencies(knobs, self._rng, failed)
+        self._instances.answer(key, (well.total + badly.total) / 1000, until)
+        self._metrics.record_many(key, 200, well, until)
+        self._metrics.record_many(key, ERROR, badly, until)
         for _ in range(failed):
             latency = timedelta(milliseconds=knobs.draw_latency(self._rng))
             request = HttpRequest("GET", f"http://{key.service}.localhost/", ERROR, latency)
