@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import time_series
+import monitoring
 from stage import CONNECTIONS, SHARES, Load, LocalProcess, nginx_front, send, wrk
 
 PAGE = Path(__file__).parents[1] / "docs" / "front-benchmark.md"
@@ -54,7 +54,7 @@ class Memory:
 def measure(rounds: int, seconds: float, requests: int) -> dict[str, Any]:
     """Run everything, one after the other."""
     starts = [start() for _ in range(STARTS)]
-    listings = time_series.measure()
+    listings = monitoring.measure()
     with tempfile.TemporaryDirectory(prefix="bench-front-") as name:
         folder = Path(name)
         local = LocalProcess(folder)
@@ -139,7 +139,7 @@ def promises(found: dict[str, Any]) -> list[Promise]:
         Promise("start to ready, median", statistics.median(found["starts"]), 1.5, " s"),
         *(
             Promise(
-                f"ListTimeSeries, {one.metric}, {one.series:,} series of an hour",
+                f"ListTimeSeries, {one.metric}, {one.series:,} series of an hour, median",
                 one.milliseconds,
                 100,
                 " ms",

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import local, policy
+from controller.cli import policy
 from controller.cli.commands import pause, promote, resume, rollback
 from controller.cli.demo import demo
 from controller.cli.exit_codes import MEANINGS, ExitCode
+from controller.cli.local import commands as local
 from controller.cli.rollout import retry, rollout
 from controller.cli.simulate import simulate
 from controller.cli.status import status

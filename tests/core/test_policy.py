@@ -65,7 +65,7 @@ holds = some.builds(
 error_guards = some.builds(
     ErrorGuard,
     tolerance=some.builds(Tolerance, factor=some.floats(1, 100), points=shares),
-    ceiling=some.none() | shares.filter(bool),
+    ceiling=some.none() | some.floats(0, 1, exclude_min=True, exclude_max=True),
     codes=some.lists(some.sampled_from(["5xx", "4xx", "503", "429"]), min_size=1, unique=True).map(tuple),
     observe=some.booleans(),
 )
@@ -84,7 +84,7 @@ custom_guards = some.one_of(
         bad=filters,
         total=filters,
         tolerance=some.builds(Tolerance, factor=some.floats(1, 100), points=shares),
-        ceiling=some.none() | shares.filter(bool),
+        ceiling=some.none() | some.floats(0, 1, exclude_min=True, exclude_max=True),
         revision_label=revision_labels,
         observe=some.booleans(),
     ),

@@ -47,15 +47,16 @@ class Output:
         self._lines += len(lines)
         for line in lines:
             self._hand_on(line)
-        if len(self._pending) >= LONGEST_LINE:
-            self._hand_on(self._pending)
-            self._pending = b""
+        while len(self._pending) >= LONGEST_LINE:
+            self._hand_on(self._pending[:LONGEST_LINE])
+            self._pending = self._pending[LONGEST_LINE:]
 
     def _hand_on(self, line: bytes) -> None:
-        text = line[:LONGEST_LINE].decode(errors="replace").rstrip("\r")
-        if text:
-            self.last_line = text
-            self._on_line(text)
+        for start in range(0, len(line), LONGEST_LINE):
+            text = line[start : start + LONGEST_LINE].decode(errors="replace").rstrip("\r")
+            if text:
+                self.last_line = text
+                self._on_line(text)
 
     def _say_dropped(self) -> None:
         if self._dropped:

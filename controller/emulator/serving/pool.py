@@ -12,7 +12,7 @@ from controller.emulator.serving.autoscaler import Autoscaler
 from controller.emulator.serving.host import Host
 from controller.emulator.serving.instances import Instance
 from controller.emulator.serving.pending import TOO_MANY_REQUESTS, UNAVAILABLE, NoInstanceError, Pending
-from controller.emulator.serving.scaling import Bounds
+from controller.emulator.serving.scaling import Bounds, own_bounds
 
 __all__ = ["NoInstanceError", "Pool"]
 
@@ -28,7 +28,7 @@ class Pool:
     def __init__(self, key: RevisionKey, revision: run_v2.Revision, host: Host, slots: Slots) -> None:
         self.key = key
         self.timeout_seconds = seconds_of(revision.timeout)
-        self.own_scaling = revision.scaling
+        self.own_bounds = own_bounds(revision.scaling)
         self.has_affinity = revision.session_affinity
         self._concurrency = revision.max_instance_request_concurrency
         self._host = host

@@ -18,7 +18,7 @@ from controller.emulator.serving.affinity import Cookie, Slots
 from controller.emulator.serving.host import Host
 from controller.emulator.serving.minutes import every_minute
 from controller.emulator.serving.pool import Pool
-from controller.emulator.serving.scaling import bounds
+from controller.emulator.serving.scaling import Division
 from controller.emulator.serving.urn import Urn
 from controller.emulator.settings import Settings
 
@@ -133,8 +133,9 @@ class ProcessRuntime(Runtime):
     def _resize(self, service_id: str) -> None:
         """Tell each revision of a service how many instances it keeps and may have."""
         routing = self._routings[service_id]
+        division = Division(routing.scaling, routing.split)
         for pool in self._pools_of(service_id):
-            pool.resize(bounds(pool.key.revision, pool.own_scaling, routing.scaling, routing.split))
+            pool.resize(division.bounds(pool.key.revision, pool.own_bounds))
 
     def _sample(self, at: datetime) -> None:
         for pool in self._pools.values():

@@ -20,24 +20,34 @@ class Bounds:
     most: int = UNLIMITED
 
 
-def bounds(
-    revision: str, own: run_v2.RevisionScaling, service: run_v2.ServiceScaling, split: Split
-) -> Bounds:
-    """Return the bounds of a revision (short name) under the split that is served.
+def own_bounds(scaling: run_v2.RevisionScaling) -> Bounds:
+    """Return what a revision's template asks for."""
+    return Bounds(scaling.min_instance_count, scaling.max_instance_count or UNLIMITED)
 
-    Its own minimum counts while the split or a tag refers to it, at 0 % too. What the service asks for is
-    divided among the revisions by their percents, so that a revision that has only a tag gets nothing of it.
+
+class Division:
+    """What a service's own limits leave to each revision, under the split that is served.
+
+    A revision's own minimum counts while the split or a tag refers to it, at 0 % too. What the service asks
+    for is divided among the revisions by their percents, so that one that has only a tag gets nothing of it.
     """
-    most = own.max_instance_count or UNLIMITED
-    if service.scaling_mode == MANUAL and revision in split.percents:
-        exactly = divided(service.manual_instance_count, split.percents).get(revision, 0)
-        return Bounds(exactly, exactly)
-    if service.max_instance_count and split.percents.get(revision):
-        most = min(most, max(1, divided(service.max_instance_count, split.percents)[revision]))
-    is_referenced = revision in split.referenced | split.revisions()
-    least = own.min_instance_count if is_referenced else 0
-    least = max(least, divided(service.min_instance_count, split.percents).get(revision, 0))
-    return Bounds(min(least, most), most)
+
+    def __init__(self, service: run_v2.ServiceScaling, split: Split) -> None:
+        percents = split.percents
+        is_manual = service.scaling_mode == MANUAL
+        self._exactly = divided(service.manual_instance_count, percents) if is_manual else {}
+        self._least = divided(service.min_instance_count, percents)
+        limited = divided(service.max_instance_count, percents) if service.max_instance_count else {}
+        self._most = {name: max(1, most) for name, most in limited.items() if percents[name]}
+        self._referenced = split.referenced | split.revisions()
+
+    def bounds(self, revision: str, own: Bounds) -> Bounds:
+        """Return the bounds of a revision (short name) whose template asks for `own`."""
+        if (exactly := self._exactly.get(revision)) is not None:
+            return Bounds(exactly, exactly)
+        most = min(own.most, self._most.get(revision, own.most))
+        least = max(own.least if revision in self._referenced else 0, self._least.get(revision, 0))
+        return Bounds(min(least, most), most)
 
 
 def divided(total: int, percents: Mapping[str, int]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from controller.emulator.run.traffic import WHOLE, Split
 from controller.emulator.serving.knobs import Changes, Knobs
 from controller.emulator.serving.latencies import draw_latencies
 from controller.emulator.serving.minutes import every_minute
-from controller.emulator.serving.scaling import Bounds, bounds
+from controller.emulator.serving.scaling import Division
 from controller.emulator.serving.simulated_instances import SimulatedInstances
 from controller.emulator.settings import Settings
 
@@ -55,7 +55,6 @@ class SimulatedRuntime(Runtime):
         self._knobs: dict[str, Knobs] = {}
         self._chosen: dict[str, Changes] = {}
         self._starting: dict[RevisionKey, tuple[datetime, Report]] = {}
-        self._own_scaling: dict[RevisionKey, run_v2.RevisionScaling] = {}
         self._instances = SimulatedInstances(settings, metrics)
         every_minute(clock, self._minute)
 
@@ -117,24 +116,17 @@ class SimulatedRuntime(Runtime):
         """Forget a revision."""
         self._starting.pop(key, None)
         self._knobs.pop(key.revision, None)
-        self._own_scaling.pop(key, None)
         self._instances.remove(key, self._clock.now())
 
     def _take_in(self, key: RevisionKey, revision: run_v2.Revision, knobs: Knobs, at: datetime) -> None:
         knobs = knobs.changed(self._chosen.get(key.revision, {}))
         self._knobs[key.revision] = knobs
-        self._own_scaling[key] = revision.scaling
         self._instances.add(key, revision, knobs.start_seconds, at)
         self._resize(key.location, key.service, at)
 
     def _resize(self, location: str, service_id: str, at: datetime) -> None:
         users = self._users_of(location, service_id, at)
-
-        def bounds_of(revision: str) -> Bounds:
-            own = self._own_scaling[RevisionKey(location, service_id, revision)]
-            return bounds(revision, own, users.scaling, users.split)
-
-        self._instances.resize(location, service_id, bounds_of, at)
+        self._instances.resize(location, service_id, Division(users.scaling, users.split), at)
 
     def _users_of(self, location: str, service_id: str, at: datetime) -> Users:
         return self._users.setdefault((location, service_id), Users(reached=at))

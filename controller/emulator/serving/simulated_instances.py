@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +10,7 @@ from google.cloud import run_v2
 from controller.emulator.monitoring.minutes import MINUTE
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
-from controller.emulator.serving.scaling import Bounds
+from controller.emulator.serving.scaling import Bounds, Division, own_bounds
 from controller.emulator.settings import Settings
 
 STARTUP_MILLISECONDS = 800.0
@@ -28,6 +27,7 @@ class Group:
     start_seconds: float
     needed_at: datetime
     """When as many as there are were last needed."""
+    own: Bounds
     bounds: Bounds = field(default_factory=Bounds)
     alive: int = 0
     busy_seconds: float = 0.0
@@ -47,7 +47,7 @@ class SimulatedInstances:
         """Take in a revision, whose instances take so long to start besides what every instance takes."""
         concurrency = revision.max_instance_request_concurrency or _DEFAULT_CONCURRENCY
         seconds = start_seconds if start_seconds < math.inf else 0.0
-        self._groups[key] = Group(concurrency, seconds, at)
+        self._groups[key] = Group(concurrency, seconds, at, own_bounds(revision.scaling))
 
     def start_first(self, key: RevisionKey, at: datetime) -> None:
         """Start the instance of a deployment's health check."""
@@ -60,11 +60,11 @@ class SimulatedInstances:
             self._groups[key].busy_seconds += busy_seconds
             self._raise(key, 1, at)
 
-    def resize(self, location: str, service_id: str, bounds: Callable[[str], Bounds], at: datetime) -> None:
-        """Keep to these bounds, by the revision's short name, from now on."""
+    def resize(self, location: str, service_id: str, division: Division, at: datetime) -> None:
+        """Keep to what a service's own limits leave to each revision from now on."""
         for key, group in self._groups.items():
             if key[:2] == (location, service_id):
-                group.bounds = bounds(key.revision)
+                group.bounds = division.bounds(key.revision, group.own)
                 self._raise(key, group.bounds.least, at)
 
     def remove(self, key: RevisionKey, at: datetime) -> None:

@@ -1,0 +1,1 @@
+"""The commands of the local Cloud Run: `canary local ...`."""
