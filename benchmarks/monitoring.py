@@ -168,13 +168,13 @@ class Listing:
 
     def lines(self) -> list[str]:
         """Return what people read of it."""
+        median, ratio = self.milliseconds, self.objects / self.milliseconds
+        best, worst = min(self.calls), max(self.calls)
         return [
             f"{self.metric}: {self.series:,} series, {self.points:,} points, {len(self.calls)} rounds",
-            f"  a call: median {self.milliseconds:.1f} ms, best {min(self.calls):.1f}, "
-            f"worst {max(self.calls):.1f}, first {self.first:.1f}",
+            f"  a call: median {median:.1f} ms, best {best:.1f}, worst {worst:.1f}, first {self.first:.1f}",
             f"  processor time of a call, client and server together: mean {self.busy:.1f} ms",
-            f"  building the answer of objects, alone: {self.objects:.1f} ms, "
-            f"{self.objects / self.milliseconds:.1f} times the call",
+            f"  building the answer of objects, alone: {self.objects:.1f} ms, {ratio:.1f} times the call",
         ]
 
 
