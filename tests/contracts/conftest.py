@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what can run against a real project too: the tests of the fixture `cloud`."""
     here = Path(__file__).parent  # other folders have a fixture of that name too
     for item in items:
-        if item.path.parent == here and "cloud" in getattr(item, "fixturenames", ()):
+        if here in item.path.parents and "cloud" in getattr(item, "fixturenames", ()):
             item.add_marker("live")
 
 

@@ -53,8 +53,9 @@ class Origins:
 
     def label(self, key: RevisionKey, labels: Mapping[str, str]) -> None:
         """Give the entries of a revision the labels that its users have chosen too, from now on."""
-        self._user_labels[key] = dict(labels)
-        self._known.clear()
+        if labels:
+            self._user_labels[key] = dict(labels)
+            self._known.clear()
 
     def _new_instance(self, key: RevisionKey, log_id: str, instance: str) -> Origin:
         resource_labels = {

@@ -54,6 +54,7 @@ class ProcessRuntime(Runtime):
 
     def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:  # noqa: ARG002
         """Take in a revision that counts as healthy; its instances start on demand."""
+        self._host.logs.origins.label(key, revision.labels)
         routing = self._routing(key.location, key.service)
         self._pools[key] = Pool(key, revision, self._host, routing.slots)
         self._resize(key.service)

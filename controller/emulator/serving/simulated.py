@@ -119,6 +119,7 @@ class SimulatedRuntime(Runtime):
         self._instances.remove(key, self._clock.now())
 
     def _take_in(self, key: RevisionKey, revision: run_v2.Revision, knobs: Knobs, at: datetime) -> None:
+        self._logs.origins.label(key, revision.labels)
         knobs = knobs.changed(self._chosen.get(key.revision, {}))
         self._knobs[key.revision] = knobs
         self._instances.add(key, revision, knobs.start_seconds, at)

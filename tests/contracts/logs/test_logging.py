@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from google.api_core import exceptions
+from google.cloud import run_v2
 from google.cloud.logging_v2.types import ListLogEntriesResponse, LogEntry
 from google.protobuf import json_format
 
-from contracts.conftest import SECONDS, Google, a_google
+from contracts.conftest import PARENT, SECONDS, Google, a_google, a_template
 from controller.emulator.logs.store import STDERR, SYSTEM, Severity
 from controller.emulator.names import project_number
 from controller.emulator.settings import RuntimeKind, Settings
@@ -296,6 +297,19 @@ def test_the_answer_can_be_printed_as_the_json_of_googles_rest_api(google: Googl
     assert request["timestamp"] == "2026-01-05T08:59:59.988Z"
     assert request["severity"] == "ERROR"
     assert line["jsonPayload"] == {"count": 3, "share": 0.5}
+
+
+def test_entries_carry_the_labels_that_users_gave_the_revision(google: Google) -> None:
+    """Fact 3: "labels{instanceId, + the service's user labels e.g. commit-sha, managed-by}"."""
+    template = a_template(revision="web-one", ERROR_SHARE="1")
+    template.labels["commit-sha"] = "f00d"
+    google.services.create_service(
+        parent=PARENT, service_id="web", service=run_v2.Service(template=template), timeout=SECONDS
+    )
+    google.settle()
+    google.local.users("web", rps=1)
+    google.local.advance(timedelta(minutes=1))
+    assert listed(google, 'labels.commit-sha="f00d" AND httpRequest.status=500')
 
 
 def test_failed_requests_of_simulated_revisions_are_logged(google: Google) -> None:

@@ -1,5 +1,7 @@
 """How contract tests run against a real project, tried on a local Cloud Run whose clock runs by itself."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +76,10 @@ def test_without_credentials_the_reason_is_told(tmp_path: Path, monkeypatch: pyt
     assert str(missing) in reason
     with pytest.raises(pytest.skip.Exception, match="cannot be reached"), a_real_cloud(reason):
         raise AssertionError("a test without a project must not run")
+
+
+def test_a_hundred_contract_tests_can_run_against_a_real_project(pytestconfig: pytest.Config) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-m", "live"]
+    folder = str(pytestconfig.rootpath / "tests" / "contracts" / "run")
+    found = subprocess.run([*command, folder], capture_output=True, text=True, check=True, timeout=60)
+    assert len([line for line in found.stdout.splitlines() if "::test_" in line]) >= 100
