@@ -52,7 +52,7 @@ def up(
     from controller.emulator import state
     from controller.emulator.settings import EtagMode, Settings
 
-    if speed <= 0:
+    if not 0 < speed < float("inf"):
         usage(f"--speed must be above 0, not {speed:g}")
     if etag not in set(EtagMode):
         usage(f"--etag must be {' or '.join(EtagMode)}, not {etag!r}")
