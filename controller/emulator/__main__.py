@@ -19,6 +19,8 @@ from controller.emulator.settings import EtagMode, Settings
 def serve(settings: Settings, announce: Callable[[state.LocalState], None]) -> None:
     """Serve in this process until SIGTERM, SIGINT or a request to end."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its warnings are of what clients send that is no HTTP; each would come with a traceback.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     asyncio.run(_serve(settings, announce))
 
 

@@ -83,6 +83,7 @@ def status_of(emulator: Emulator) -> dict[str, Any]:
         "services": [
             {
                 "name": state.service_id,
+                "region": state.region,
                 "uri": state.proto.uri,
                 "split": dict(state.split.percents),
                 "tags": dict(state.split.tags),

@@ -28,6 +28,7 @@ from controller.emulator.run.api import RunApi
 from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.runtime import Runtime
 from controller.emulator.serving.front import Front
+from controller.emulator.serving.hostnames import Destination, hostname
 from controller.emulator.serving.processes import ProcessRuntime
 from controller.emulator.serving.simulated import SimulatedRuntime
 from controller.emulator.settings import RuntimeKind, Settings
@@ -65,27 +66,30 @@ class Emulator:
         runtime = self._runtime()
         self.control_plane = ControlPlane(self.clock, settings, runtime, self.uri_of, self.log_uri)
         self.services = self.control_plane.services
+        access = self._access()
         methods = {
-            **RunApi(self.control_plane, settings.project).methods(),
+            **RunApi(self.control_plane, settings.project, access.test).methods(),
             **MonitoringApi(settings, self.metrics, self.visibility).methods(),
             **LoggingApi(self.logs, settings).methods(),
             **LocationsApi(settings, self.services).methods(),
         }
-        self.calls = Dispatcher(self.clock, methods, self._gates(methods))
+        self.calls = Dispatcher(self.clock, methods, self._gates(methods, access))
         install(self._server, self.calls)
         install(self._server, Dispatcher(self.clock, clock_methods(self.clock)))
 
-    def _gates(self, methods: Methods) -> list[Gate]:
-        """Return what every call passes through, the outermost first."""
+    def _access(self) -> AccessGate:
         settings = self.settings
-        reach = Reach(self.clock, Dispatcher(self.clock, methods), self.control_plane.hold_up)
-        names = [f"/{service}/{name}" for service, by_name in methods.items() for name in by_name]
-        self.faults = FaultGate(names, reach, self.visibility)
         policy = None
         if settings.iam:
             policy = read_iam_file(Path(settings.iam), settings.project, settings.region)
-        access = AccessGate(policy, self.services, settings.project)
-        return [self.faults, QuotaGate(settings), access, VersionGate(self.services)]
+        return AccessGate(policy, self.services, settings.project)
+
+    def _gates(self, methods: Methods, access: AccessGate) -> list[Gate]:
+        """Return what every call passes through, the outermost first."""
+        reach = Reach(self.clock, Dispatcher(self.clock, methods), self.control_plane.hold_up)
+        names = [f"/{service}/{name}" for service, by_name in methods.items() for name in by_name]
+        self.faults = FaultGate(names, reach, self.visibility)
+        return [self.faults, QuotaGate(self.settings), access, VersionGate(self.services)]
 
     def _runtime(self) -> Runtime:
         rng = random.Random(f"{self.settings.seed} requests")
@@ -153,10 +157,10 @@ class Emulator:
             self.storage.close()
         self.clock.close()
 
-    def uri_of(self, service_id: str, tag: str) -> str:
+    def uri_of(self, location: str, service_id: str, tag: str) -> str:
         """Return the address of a service, or of one of its tags."""
-        host = f"{tag}---{service_id}" if tag else service_id
-        return f"http://{host}.localhost:{self.front_address.rpartition(':')[2]}"
+        host = hostname(Destination(location, service_id, tag), self.settings.region)
+        return f"http://{host}:{self.front_address.rpartition(':')[2]}"
 
     def log_uri(self, key: RevisionKey) -> str:
         """Return where to read what a revision printed."""

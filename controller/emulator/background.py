@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from controller.emulator import state
@@ -39,10 +40,15 @@ class RefusedError(Exception):
 
 
 def start(settings: Settings) -> state.LocalState:
-    """Start it in a session of its own; return when it is ready."""
+    """Start it in a session of its own; return when it is ready.
+
+    Raises BackgroundError, and ModuleNotFoundError where the extra is not installed.
+    """
+    _check_extra()
     state.directory().mkdir(parents=True, exist_ok=True)
     chosen = json.dumps({name: getattr(settings, name) for name in _PASSED_ON})
     with state.log_file().open("ab") as log:
+        begun = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "controller.emulator", chosen],
             stdin=subprocess.DEVNULL,
@@ -56,7 +62,7 @@ def start(settings: Settings) -> state.LocalState:
         process.kill()
         process.wait()
         raise BackgroundError(
-            f"The local Cloud Run did not start.\n{_last_lines()}Its log: {state.log_file()}"
+            f"The local Cloud Run did not start.\n{_lines_since(begun)}Its log: {state.log_file()}"
         )
     return found
 
@@ -106,9 +112,17 @@ def _wait(is_done: Callable[[], bool], seconds: float) -> bool:
     return is_done()
 
 
-def _last_lines() -> str:
+def _lines_since(begun: int) -> str:
+    """Return the last lines that this start has put into the log."""
     try:
-        lines = state.log_file().read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        said = state.log_file().read_bytes()[begun:].decode(errors="replace")
     except OSError:
         return ""
-    return "".join(f"  {line}\n" for line in lines)
+    return "".join(f"  {line}\n" for line in said.splitlines()[-3:])
+
+
+def _check_extra() -> None:
+    """Say here what is missing, where it can be explained, and not in the process in the background."""
+    for name in ("aiohttp", "httptools", "psutil", "re2"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)

@@ -6,6 +6,9 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+LONGEST_MESSAGE = 1500
+"""A status travels in trailing metadata of at most 16 KiB, and carries the message three times."""
+
 
 @dataclass
 class ApiError(Exception):
@@ -18,6 +21,11 @@ class ApiError(Exception):
     details: tuple[Message, ...] = ()
     """What else Google tells with it, such as ErrorInfo."""
 
+    def __post_init__(self) -> None:
+        """Shorten what quotes a very long word of the request."""
+        self.message = _shortened(self.message)
+        self.violations = {_shortened(path): _shortened(text) for path, text in self.violations.items()}
+
     def status(self) -> status_pb2.Status:
         """Return the status that goes into the trailing metadata."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
@@ -29,6 +37,13 @@ class ApiError(Exception):
         for more in self.details:
             status.details.add().Pack(more)
         return status
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    half = LONGEST_MESSAGE // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def invalid(message: str, path: str = "") -> ApiError:

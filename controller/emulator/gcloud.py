@@ -17,8 +17,8 @@ APIS = ("LOGGING", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "MONITORING", "CLOUDB
 def environment(local: LocalState, directory: Path, principal: str = "") -> dict[str, str]:
     """Return the variables. What gcloud keeps, and its token, the principal's name, go into `directory`."""
     caller = principal or DEFAULT_PRINCIPAL
-    result = {**_of(local), CONFIG: str(directory), AUTH: str(_token_file(directory, caller))}
-    return {**result, VARIABLE: principal} if principal else result
+    token = str(_token_file(directory, caller))
+    return {**_of(local), CONFIG: str(directory), AUTH: token, VARIABLE: caller}
 
 
 def variables() -> list[str]:

@@ -7,7 +7,9 @@ import uuid
 from datetime import datetime
 from typing import NamedTuple
 
-from controller.emulator.errors import invalid, violation
+import grpc
+
+from controller.emulator.errors import ApiError, invalid, violation
 
 SERVICE = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)")
 LOCATION = re.compile(r"projects/([^/]+)/locations/([^/]+)")
@@ -34,6 +36,24 @@ def location_of(parent: str) -> str:
     return match[2]
 
 
+def check_place(parent: str, project: str) -> None:
+    """Refuse to create anything elsewhere than in a region of our own project.
+
+    Another project is refused in the words that a missing permission gets.
+    """
+    if not DNS_LABEL.fullmatch(region := location_of(parent)):
+        raise invalid(
+            f"'{region}' in '{parent}' is not a region: it must use only lowercase letters, digits and "
+            "hyphens, start with a letter and not end with a hyphen.",
+            "parent",
+        )
+    if not parent.startswith(f"projects/{project}/"):
+        raise ApiError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            f"Permission 'run.services.create' denied on resource '{parent}' (or resource may not exist).",
+        )
+
+
 def check_service_name(name: str) -> None:
     """Refuse a name that is not `projects/P/locations/L/services/S`."""
     if not SERVICE.fullmatch(name):
@@ -56,6 +76,11 @@ def project_number(project: str) -> str:
     """Return the number of a project: twelve digits that follow from its id."""
     digest = hashlib.sha256(project.encode()).digest()
     return str(LEAST_PROJECT_NUMBER + int.from_bytes(digest[:8], "big") % (9 * LEAST_PROJECT_NUMBER))
+
+
+def default_service_account(project: str) -> str:
+    """Return the account that revisions run as where nobody chose one."""
+    return f"{project_number(project)}-compute@developer.gserviceaccount.com"
 
 
 def by_id(name: str, project: str) -> str:

@@ -11,12 +11,14 @@ It is part of the extra `[emulator]`. Nothing is imported until a test asks for 
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from controller.emulator.server import LocalCloudRun
+    from controller.emulator.settings import Settings
 
 MARKER = "local_cloud_run"
 SPEED = 60.0
@@ -32,13 +34,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def local_cloud_run(request: pytest.FixtureRequest) -> Iterator["LocalCloudRun"]:
     """Give a local Cloud Run whose services are real processes; it ends with the test, and they with it."""
     from controller.emulator.server import LocalCloudRun  # noqa: PLC0415 - only who uses it pays for it
-    from controller.emulator.settings import Settings  # noqa: PLC0415
 
     marker = request.node.get_closest_marker(MARKER)
-    chosen = {"speed": SPEED, **(marker.kwargs if marker else {})}
     try:
-        settings = Settings(**chosen)
-    except TypeError as error:
+        settings = _settings(*marker.args if marker else (), **(marker.kwargs if marker else {}))
+    except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"@pytest.mark.{MARKER}: {error}") from None
     with LocalCloudRun.started(settings) as local:
         yield local
+
+
+def _settings(*nameless: object, **chosen: Any) -> "Settings":
+    from controller.emulator.settings import Settings  # noqa: PLC0415 - the same
+
+    if nameless:
+        raise TypeError("every setting has to be named, as in speed=60")
+    settings = Settings(**{"speed": SPEED, **chosen})
+    if not 0 <= settings.speed < inf:
+        raise ValueError(f"speed must be 0 (moved by hand) or more, not {settings.speed}")
+    return settings

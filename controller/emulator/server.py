@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import shlex
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +23,8 @@ from controller.emulator.settings import Settings
 from controller.emulator.state import LocalState
 
 T = TypeVar("T")
+MOVE_SECONDS = 0.01
+"""Real seconds between two moves of a clock that nobody else moves during a deployment."""
 
 
 class LocalCloudRun:
@@ -81,14 +85,29 @@ class LocalCloudRun:
         here = LocalState(*addresses, settings.project, settings.region, settings.speed, os.getpid())
         return gcloud.environment(here, directory, principal)
 
-    def deploy(self, service: str, command: Sequence[str], **wanted: Unpack[Wishes]) -> Deployed:
-        """Run a command as a new revision; return when it is ready; raises DeployError."""
-        return deploy(
-            self.grpc_address,
-            self.settings.project,
-            self.settings.region,
-            Deployment(service, command, **wanted),
-        )
+    def deploy(self, service: str, command: Sequence[str] | str, **wanted: Unpack[Wishes]) -> Deployed:
+        """Run a command as a new revision; return when it is ready and in force; raises DeployError.
+
+        A clock that is moved by hand is moved meanwhile.
+        """
+        words = shlex.split(command) if isinstance(command, str) else command
+        place = (self.grpc_address, self.settings.project, self.settings.region)
+        with ThreadPoolExecutor(1) as pool:
+            deploying = pool.submit(deploy, *place, Deployment(service, words, **wanted))
+            while not self.settings.speed and not deploying.done():
+                self.advance(timedelta(seconds=1))
+                wait([deploying], timeout=MOVE_SECONDS)
+            deployed = deploying.result()
+        self._await(self._propagated())
+        return deployed
+
+    async def _propagated(self) -> None:
+        """Wait until requests follow a split that is shown by now."""
+        clock, reached = self._emulator.clock, asyncio.Event()
+        clock.at(clock.now() + self.settings.propagation_delay, lambda _: reached.set())
+        if not clock.speed:
+            clock.advance(self.settings.propagation_delay)
+        await reached.wait()
 
     def image(self, name: str, command: Sequence[str], working_dir: str = "", **env: str) -> None:
         """Let a command run in place of an image, with or without tag, from the next deployment on."""

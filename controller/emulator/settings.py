@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+STARTUP_SECONDS = 240
+"""How long Cloud Run lets an instance take until it listens."""
+
 
 class EtagMode(StrEnum):
     """What a stale etag does: nothing (as observed of Google's v2 API), or ABORTED."""
@@ -36,7 +39,7 @@ class Settings:
     """From the status until requests follow the new split."""
     visibility_delay: timedelta = timedelta(seconds=120)
     """From the sample on the whole minute until Monitoring shows it."""
-    startup_timeout: timedelta = timedelta(seconds=240)
+    startup_timeout: timedelta = timedelta(seconds=STARTUP_SECONDS)
     """How long a new revision may take until it listens on its port."""
     startup_least_seconds: float = 10.0
     """The same in real seconds, at least: a fast clock does not make a process start faster."""
@@ -47,6 +50,9 @@ class Settings:
     grace_seconds: float = 10.0
     """Real seconds from SIGTERM to SIGKILL."""
     etag: EtagMode = EtagMode.IGNORE
+    newest_decides: bool = True
+    """Whether a service is not Ready while its newest revision has failed, though others serve all of its
+    traffic: reported of Cloud Run, not established. A change of traffic then takes effect and yet fails."""
     state: str = ""
     """Path of a directory in which everything is kept across restarts; "" = nothing is kept."""
     iam: str = ""

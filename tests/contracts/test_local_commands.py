@@ -75,6 +75,11 @@ def test_a_failed_deployment_says_why(local: Shell) -> None:
     [
         (("up", "--speed", "0"), "--speed"),
         (("up", "--etag", "maybe"), "--etag"),
+        (("up", "--speed", "nan"), "--speed"),
+        (("up", "--port", "70000"), "--port"),
+        (("up", "--front-port", "-3"), "--front-port"),
+        (("up", "--project", "Bad Project/x"), "--project"),
+        (("up", "--region", ""), "--region"),
         (("deploy", "web", "--command", "a", "--env", "NOVALUE"), "KEY=VALUE"),
         (("deploy", "web", "--command", "'"), "--command"),
         (("load", "web", "--rps", "0"), "--rps"),

@@ -1,6 +1,7 @@
 """The commands of the local Cloud Run: up, deploy, load, status, down."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +30,15 @@ def up(
     speed: Annotated[
         float, typer.Option(help="Emulated seconds a real second: 60 = a minute a second.")
     ] = 60.0,
-    port: Annotated[int, typer.Option(help="Port of the APIs (gRPC); 0 = any free one.")] = 0,
-    front_port: Annotated[int, typer.Option(help="Port at which services answer; 0 = any free one.")] = 0,
-    admin_port: Annotated[int, typer.Option(help="Port of the status; 0 = any free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the APIs (gRPC); 0 = any free one.")
+    ] = 0,
+    front_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port at which services answer; 0 = any free one.")
+    ] = 0,
+    admin_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the status and of REST; 0 = any free one.")
+    ] = 0,
     project: Annotated[str, typer.Option(help="Name of the project.")] = "demo",
     region: Annotated[str, typer.Option(help="Name of the region.")] = "local-1",
     etag: Annotated[str, typer.Option(help="What a stale etag does: ignore or enforce.")] = "ignore",
@@ -54,6 +61,9 @@ def up(
 
     if not 0 < speed < float("inf"):
         usage(f"--speed must be above 0, not {speed:g}")
+    for option, name in (("--project", project), ("--region", region)):
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name):
+            usage(f"{option} must use small letters, digits and hyphens, not {name!r}")
     if etag not in set(EtagMode):
         usage(f"--etag must be {' or '.join(EtagMode)}, not {etag!r}")
     if (known := state.read_state()) is not None:
@@ -76,7 +86,6 @@ def up(
         admin_port=admin_port,
     )
     with explained():
-        _check_extra()
         if foreground:
             from controller.emulator.__main__ import serve
 
@@ -171,15 +180,20 @@ def status() -> None:
     print(f"clock: {found['clock']['now']}, {found['clock']['speed']:g} times as fast as real time")
     for kind, address in found["addresses"].items():
         print(f"{kind}: {address}")
+    if found["logs_dropped"]:
+        print(f"logs: {found['logs_dropped']} entries dropped to make room, the oldest first")
     for service in found["services"]:
-        print(f"\n{service['name']}  {service['uri']}")
+        print(f"\n{service['name']} ({service['region']})  {service['uri']}")
         for name, revision in service["revisions"].items():
             tags = "".join(f" [{tag}]" for tag, owner in service["tags"].items() if owner == name)
             ready = {True: "ready", False: "failed", None: "starting"}[revision["ready"]]
+            cause = (revision["failure"] or "").partition("\n")[0]
             requests = (
                 ", ".join(f"{code}: {count}" for code, count in revision["requests"].items()) or "no requests"
             )
             print(f"  {service['split'].get(name, 0):3d} %  {name}{tags}  {ready}  {requests}")
+            if cause:
+                print(f"         {cause}")
 
 
 @app.command()
@@ -237,11 +251,3 @@ def _check_iam(file: Path, project: str, region: str) -> None:
         read_iam_file(file, project, region)
     except IamFileInvalid as error:
         usage(f"--iam: {len(error.lines)} to correct\n" + "\n".join(f"  {line}" for line in error.lines))
-
-
-def _check_extra() -> None:
-    """Raise ModuleNotFoundError here, where it can be explained, and not in the process in the background."""
-    from importlib.util import find_spec
-
-    if find_spec("aiohttp") is None:
-        raise ModuleNotFoundError(name="aiohttp")

@@ -33,7 +33,9 @@ def explained() -> Iterator[None]:
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed", "pip install 'cloud-run-canary[emulator]'")
     except BackgroundError as error:
-        fail(str(error), "canary local status")
+        fail(str(error), "read why above, or in the log")
+    except BrokenPipeError:  # whoever read our output has seen enough
+        raise
     except OSError as error:
         fail(str(error), "canary local status")
     except Exception as error:

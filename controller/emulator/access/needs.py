@@ -9,7 +9,7 @@ from google.cloud import run_v2
 
 from controller.emulator.access.policy import ActAs
 from controller.emulator.access.roles import ACT_AS
-from controller.emulator.names import project_number
+from controller.emulator.names import default_service_account
 
 StoredTemplate = Callable[[str], run_v2.RevisionTemplate | None]
 """The template of a service by its full name; None if there is no such service."""
@@ -121,6 +121,5 @@ def _needs_of_update(request: Any, needs: list[Need], stored: StoredTemplate, ac
 def _acting_as(place: str, template: run_v2.RevisionTemplate) -> Need:
     """Return the need to act as the account that a revision runs as; by default the project's own."""
     project = place.partition("/locations/")[0]
-    number = project_number(project.removeprefix("projects/"))
-    account = template.service_account or f"{number}-compute@developer.gserviceaccount.com"
+    account = template.service_account or default_service_account(project.removeprefix("projects/"))
     return Need(ACT_AS, f"{project}/serviceAccounts/{account}")

@@ -14,6 +14,8 @@ Text = Annotated[str, Field(max_length=2000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Percent = Annotated[int, Field(ge=0, le=100)]
+STARTING: Final = frozenset(("CreateService", "UpdateService", "DeleteService", "DeleteRevision"))
+"""The methods that start an operation."""
 
 
 class FaultInvalid(ValueError):
@@ -93,7 +95,7 @@ class SlowOperation(CallFault):
 
     def applies_to(self, method: str) -> bool:
         """Return whether the method starts an operation."""
-        return method.rpartition("/")[2] in {"CreateService", "UpdateService"} and super().applies_to(method)
+        return method.rpartition("/")[2] in STARTING and super().applies_to(method)
 
 
 class ClockJump(CallFault):
@@ -205,7 +207,9 @@ def _line(kind: type[_Fault], error: Any) -> str:
 
 
 def _no_such_method(fault: CallFault, methods: Collection[str]) -> str:
-    short = sorted({method.rpartition("/")[2] for method in methods})
-    near = get_close_matches(fault.method, short, 1)
+    of_any_method = fault.model_copy(update={"method": "*"})
+    short = sorted({method.rpartition("/")[2] for method in methods if of_any_method.applies_to(method)})
+    is_misspelt = all(method.rpartition("/")[2] != fault.method for method in methods)
+    near = get_close_matches(fault.method, short, 1) if is_misspelt else []
     instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(short)}"
     return f"method: no method that a fault of this kind can strike is called '{fault.method}'; {instead}"

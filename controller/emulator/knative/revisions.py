@@ -6,7 +6,7 @@ from google.protobuf import json_format
 from controller.emulator.images import digest_of
 from controller.emulator.knative.services import API_VERSION, CREATOR, LOCATION
 from controller.emulator.knative.shapes import Json, without_empty
-from controller.emulator.knative.status import condition_to_v1
+from controller.emulator.knative.status import conditions_to_v1
 from controller.emulator.knative.templates import template_to_v1
 from controller.emulator.run.etags import version_of
 
@@ -45,7 +45,7 @@ def revision_to_v1(revision: run_v2.Revision) -> Json:
         "status": without_empty(
             {
                 "observedGeneration": int(revision.observed_generation),
-                "conditions": [condition_to_v1(condition) for condition in fields.get("conditions", [])],
+                "conditions": conditions_to_v1(fields.get("conditions", []), is_going="deleteTime" in fields),
                 "imageDigest": digest_of(images[0]) if images else "",
                 "logUrl": revision.log_uri,
             }

@@ -10,7 +10,7 @@ from controller.emulator.errors import invalid
 from controller.emulator.knative import annotations
 from controller.emulator.knative.annotations import RUN
 from controller.emulator.knative.shapes import Json, check_names, obj, objects, texts, without_empty
-from controller.emulator.knative.status import condition_to_v1, target_to_v1, target_to_v2
+from controller.emulator.knative.status import conditions_to_v1, target_to_v1, target_to_v2
 from controller.emulator.knative.templates import template_to_v1, template_to_v2
 from controller.emulator.names import short
 from controller.emulator.run.etags import version_of
@@ -107,7 +107,7 @@ def _status(fields: Json) -> Json:
     uri = fields.get("uri")
     result: dict[str, Any] = {
         "observedGeneration": int(fields.get("observedGeneration", 0)),
-        "conditions": [condition_to_v1(condition) for condition in conditions],
+        "conditions": conditions_to_v1(conditions, is_going="deleteTime" in fields),
         "latestCreatedRevisionName": short(fields.get("latestCreatedRevision", "")),
         "latestReadyRevisionName": latest_ready,
         "url": uri,

@@ -1,6 +1,6 @@
 """Traffic and conditions: v1's form and v2's, both as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.emulator.knative.shapes import Json, check_names, without_empty
@@ -39,6 +39,12 @@ def target_to_v1(target: Mapping[str, Any], latest_ready: str | None = None) -> 
         "url": target.get("uri"),
     }
     return without_empty(result)
+
+
+def conditions_to_v1(conditions: Sequence[Mapping[str, Any]], *, is_going: bool) -> list[Json]:
+    """Return v1's conditions, unknown of what is being deleted: gcloud gives up at one that failed."""
+    shown = [condition_to_v1(condition) for condition in conditions]
+    return [{**one, "status": "Unknown"} for one in shown] if is_going else shown
 
 
 def condition_to_v1(condition: Mapping[str, Any]) -> Json:

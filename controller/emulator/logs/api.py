@@ -14,6 +14,7 @@ from controller.emulator.logs.messages import log_id_of
 from controller.emulator.logs.store import Logs
 from controller.emulator.logs.writing import Writing
 from controller.emulator.names import by_id
+from controller.emulator.paging import paged
 from controller.emulator.settings import Settings
 
 LARGEST_PAGE = 1000
@@ -64,17 +65,13 @@ class LoggingApi:
         }
 
     def _list_logs(self, _: Call, request: types.ListLogsRequest) -> types.ListLogsResponse:
-        """List the names of logs that have entries; a page token is the last name of the page before."""
+        """List the names of logs that have entries."""
         names = [request.parent, *request.resource_names]
         projects = {project_of(by_id(name, self._settings.project)) for name in names if name}
-        if request.page_size < 0:
-            raise invalid(f"page_size must be 0 or more, not {request.page_size}.", "page_size")
         origins = {entry.origin for entry in self._store.all()}
         found = sorted({origin.log_name for origin in origins if origin.project in projects})
-        left = [name for name in found if name > request.page_token]
-        size = min(request.page_size or LARGEST_PAGE, LARGEST_PAGE)
-        token = left[size - 1] if len(left) > size else ""
-        return types.ListLogsResponse(log_names=left[:size], next_page_token=token)
+        page, token = paged(found, request.page_size, request.page_token, LARGEST_PAGE)
+        return types.ListLogsResponse(log_names=page, next_page_token=token)
 
     def _delete_log(self, call: Call, request: types.DeleteLogRequest) -> empty_pb2.Empty:
         project, log_id = log_id_of(by_id(request.log_name, self._settings.project))

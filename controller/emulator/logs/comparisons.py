@@ -9,7 +9,7 @@ from typing import Any
 
 import re2
 
-from controller.emulator.filter_syntax import Predicate, syntax_error
+from controller.emulator.filter_syntax import PATTERN_OPTIONS, Predicate, compiled, syntax_error
 from controller.emulator.logs.entries import Entry, Origin
 from controller.emulator.logs.fields import PARSE, Field, Kind
 from controller.emulator.logs.values import as_text, fold, leaves, number, truth
@@ -25,8 +25,6 @@ COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 LARGEST_PATTERN = 20_000
 """Instructions of a compiled regular expression."""
-_OPTIONS = re2.Options()
-_OPTIONS.log_errors = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +114,10 @@ def _dynamic_test(symbol: str, text: str, *, is_quoted: bool) -> Callable[[Any],
                 return wanted_number is not None and compare(value, wanted_number)
             case None:
                 return is_null != (symbol == "!=") and symbol in {"=", ":", "!="}
-            case _:
+            case dict() | list():
                 return symbol == ":" and any(matches(one) for one in leaves(value))
+            case _:  # a duration, as in httpRequest: a search finds no times
+                return False
 
     return matches
 
@@ -148,15 +148,10 @@ def _regex_test(field: Field, symbol: str, pattern: str, position: int) -> Predi
 
 
 def _matcher(pattern: str, position: int) -> Callable[[str], bool]:
-    """Compile a regular expression with RE2, as Logging does: no pattern takes more than linear time."""
-    try:
-        size = re2.compile(pattern, _OPTIONS).programsize
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace")
-        raise syntax_error(f"invalid regular expression ({reason})", position) from None
-    if size > LARGEST_PATTERN:
+    """Return the search for a regular expression."""
+    if compiled(pattern, position).programsize > LARGEST_PATTERN:
         raise syntax_error("the regular expression is too large", position)
-    compiled = re2.Set.SearchSet(_OPTIONS)  # four times as fast as re2.search, which returns places too
-    compiled.Add(pattern)
-    compiled.Compile()
-    return lambda text: bool(compiled.Match(text))
+    search = re2.Set.SearchSet(PATTERN_OPTIONS)  # four times as fast as re2.search, which returns places too
+    search.Add(pattern)
+    search.Compile()
+    return lambda text: bool(search.Match(text))

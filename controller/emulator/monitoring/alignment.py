@@ -1,16 +1,26 @@
 """Alignment: the points of each series brought to the ends of the periods that were asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from operator import itemgetter
 
 from google.cloud import monitoring_v3
 
-from controller.emulator.errors import ApiError, invalid, unimplemented
+from controller.emulator.errors import unimplemented
 from controller.emulator.monitoring import summaries
-from controller.emulator.monitoring.catalog import Kind, Row, Value, ValueType
+from controller.emulator.monitoring.catalog import Kind, Row, ValueType
 from controller.emulator.monitoring.grid import SECOND, Grid
 from controller.emulator.monitoring.proration import Shares, interpolated, prorated, shares, whole
+from controller.emulator.monitoring.rules import (
+    DELTA,
+    DISTRIBUTIONS,
+    EVERYTHING,
+    GAUGE,
+    NUMBERS,
+    Rule,
+    Rules,
+    Summary,
+)
 from controller.emulator.monitoring.table import Shape, Table, is_empty
 
 Aligner = monitoring_v3.Aggregation.Aligner
@@ -19,68 +29,42 @@ RowAligner = Callable[[Row], Row]
 BEYOND = frozenset({Aligner.ALIGN_DELTA, Aligner.ALIGN_RATE, Aligner.ALIGN_INTERPOLATE})
 """Those that look at the minute which the end of the interval cuts in two."""
 
-_NUMBERS = frozenset({ValueType.INT64, ValueType.DOUBLE})
-_DISTRIBUTIONS = frozenset({ValueType.DISTRIBUTION})
-_DELTA, _GAUGE = frozenset({Kind.DELTA}), frozenset({Kind.GAUGE})
-
-
-class Rule(NamedTuple):
-    """What an aligner can be applied to, and what it makes of the values in a period."""
-
-    kinds: frozenset[int]
-    value_types: frozenset[int]
-    result: int | None
-    """The value type of the result; None = as it was."""
-    of: Callable[[Sequence[Value]], Value]
-
-
-RULES: Mapping[int, Rule] = {
-    Aligner.ALIGN_DELTA: Rule(_DELTA, _NUMBERS | _DISTRIBUTIONS, None, summaries.total),
-    Aligner.ALIGN_RATE: Rule(_DELTA, _NUMBERS, ValueType.DOUBLE, summaries.total),
-    Aligner.ALIGN_INTERPOLATE: Rule(_GAUGE, _NUMBERS, None, lambda values: values[0]),
-    Aligner.ALIGN_NEXT_OLDER: Rule(_GAUGE, _NUMBERS, None, lambda values: values[0]),
-    Aligner.ALIGN_MIN: Rule(_DELTA | _GAUGE, _NUMBERS, None, summaries.smallest),
-    Aligner.ALIGN_MAX: Rule(_DELTA | _GAUGE, _NUMBERS, None, summaries.largest),
-    Aligner.ALIGN_MEAN: Rule(_DELTA | _GAUGE, _NUMBERS, ValueType.DOUBLE, summaries.mean),
-    Aligner.ALIGN_COUNT: Rule(_DELTA | _GAUGE, _NUMBERS, ValueType.INT64, len),
-    Aligner.ALIGN_SUM: Rule(_DELTA | _GAUGE, _NUMBERS | _DISTRIBUTIONS, None, summaries.total),
-    Aligner.ALIGN_STDDEV: Rule(_DELTA | _GAUGE, _NUMBERS, ValueType.DOUBLE, summaries.deviation),
-    **{
-        aligner: Rule(_DELTA | _GAUGE, _DISTRIBUTIONS, ValueType.DOUBLE, summaries.percentile(percent))
-        for aligner, percent in {
-            Aligner.ALIGN_PERCENTILE_99: 99,
-            Aligner.ALIGN_PERCENTILE_95: 95,
-            Aligner.ALIGN_PERCENTILE_50: 50,
-            Aligner.ALIGN_PERCENTILE_05: 5,
-        }.items()
+RULES = Rules(
+    "aligner",
+    "aggregation.perSeriesAligner",
+    Aligner,
+    {
+        Aligner.ALIGN_DELTA: Rule(EVERYTHING, None, summaries.total, DELTA),
+        Aligner.ALIGN_RATE: Rule(NUMBERS, ValueType.DOUBLE, summaries.total, DELTA),
+        Aligner.ALIGN_INTERPOLATE: Rule(NUMBERS, None, itemgetter(0), GAUGE),
+        Aligner.ALIGN_NEXT_OLDER: Rule(NUMBERS, None, itemgetter(0), GAUGE),
+        Aligner.ALIGN_MIN: Rule(NUMBERS, None, summaries.smallest),
+        Aligner.ALIGN_MAX: Rule(NUMBERS, None, summaries.largest),
+        Aligner.ALIGN_MEAN: Rule(NUMBERS, ValueType.DOUBLE, summaries.mean),
+        Aligner.ALIGN_COUNT: Rule(NUMBERS, ValueType.INT64, len),
+        Aligner.ALIGN_SUM: Rule(EVERYTHING, None, summaries.total),
+        Aligner.ALIGN_STDDEV: Rule(NUMBERS, ValueType.DOUBLE, summaries.deviation),
+        Aligner.ALIGN_PERCENTILE_99: Rule(DISTRIBUTIONS, ValueType.DOUBLE, summaries.percentile(99)),
+        Aligner.ALIGN_PERCENTILE_95: Rule(DISTRIBUTIONS, ValueType.DOUBLE, summaries.percentile(95)),
+        Aligner.ALIGN_PERCENTILE_50: Rule(DISTRIBUTIONS, ValueType.DOUBLE, summaries.percentile(50)),
+        Aligner.ALIGN_PERCENTILE_05: Rule(DISTRIBUTIONS, ValueType.DOUBLE, summaries.percentile(5)),
     },
-}
+)
 _ONE_TO_ONE = frozenset({Aligner.ALIGN_DELTA, Aligner.ALIGN_SUM})
 """Those that leave a point alone which fills a period by itself."""
 
 
 def align(table: Table, windows: Grid, aligner: int) -> Table:
     """Return the table over other periods; series without a point in them are left out."""
-    rule = RULES.get(aligner)
     if aligner == Aligner.ALIGN_PERCENT_CHANGE:
         raise unimplemented("The local Cloud Monitoring does not offer ALIGN_PERCENT_CHANGE.")
-    if rule is None or table.shape.kind not in rule.kinds or table.shape.value_type not in rule.value_types:
-        raise _refusal(table.shape, aligner)
+    rule = RULES.choose(aligner, table.shape)
     row_aligner = _row_aligner(table, windows, aligner, rule)
     aligned = ((labels, row_aligner(row)) for labels, row in table.rows)
     return Table(
         _shape(table.shape, aligner, rule),
         windows,
         [(labels, row) for labels, row in aligned if not is_empty(row)],
-    )
-
-
-def _refusal(shape: Shape, aligner: int) -> ApiError:
-    name = Aligner(aligner).name
-    return invalid(
-        f'Field aggregation.perSeriesAligner had an invalid value of "{name}": '
-        f"The aligner cannot be applied to metrics with {shape}.",
-        "aggregation.perSeriesAligner",
     )
 
 
@@ -117,7 +101,7 @@ def _by_shares(parts: Sequence[Shares], shape: Shape, windows: Grid, aligner: in
     return lambda row: [*prorated(row, parts)]
 
 
-def _by_spans(spans: Sequence[slice], of: Callable[[Sequence[Value]], Value]) -> RowAligner:
+def _by_spans(spans: Sequence[slice], of: Summary) -> RowAligner:
     def aligned(row: Row) -> Row:
         inside = ([value for value in row[span] if value is not None] for span in spans)
         return [of(values) if values else None for values in inside]

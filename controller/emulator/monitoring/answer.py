@@ -39,8 +39,8 @@ class Page:
             return cls(0, now, size)
         found = _TOKEN.fullmatch(token)
         if found is None:
-            raise invalid(f"Invalid page token '{token}'.", "page_token")
-        return cls(int(found[1]), int(found[2]), size)
+            raise invalid(f"Invalid page token '{token[:100]}'.", "page_token")
+        return cls(int(found[1]), min(int(found[2]), now), size)
 
     def next(self) -> str:
         """Return the token of the page after this one."""

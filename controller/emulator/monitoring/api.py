@@ -1,11 +1,13 @@
 """google.monitoring.v3.MetricService: ListTimeSeries, beside the descriptors."""
 
+from typing import Any
+
 import grpc
 from google.cloud import monitoring_v3
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from controller.emulator.calls import Call, Methods, unary
 from controller.emulator.errors import ApiError, invalid
-from controller.emulator.instants import instant_of
 from controller.emulator.monitoring.alignment import BEYOND
 from controller.emulator.monitoring.answer import Page, write_page
 from controller.emulator.monitoring.catalog import (
@@ -18,12 +20,18 @@ from controller.emulator.monitoring.catalog import (
 from controller.emulator.monitoring.descriptors import Descriptors
 from controller.emulator.monitoring.filter import Labels, MetricFilter, Named, parse_metric_filter
 from controller.emulator.monitoring.grid import SECOND, Grid, Interval, microseconds, since_epoch
+from controller.emulator.monitoring.minutes import MINUTE
+from controller.emulator.monitoring.points import RETENTION
 from controller.emulator.monitoring.projects import check_project
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.monitoring.table import Shape, Table, is_empty
 from controller.emulator.monitoring.time_series import aggregated
 from controller.emulator.monitoring.visibility import Visibility
 from controller.emulator.settings import Settings
+
+_HEADERS = monitoring_v3.ListTimeSeriesRequest.TimeSeriesView.HEADERS
+_Request: Any = monitoring_v3.ListTimeSeriesRequest.pb()
+"""Protobuf's own kind: proto-plus fails at instants after the year 9999, and warns of unknown enums."""
 
 
 class MonitoringApi:
@@ -37,17 +45,14 @@ class MonitoringApi:
 
     def methods(self) -> Methods:
         """Return the methods by service and name."""
-        list_time_series = unary(
-            self._list_time_series, monitoring_v3.ListTimeSeriesRequest.deserialize, _as_it_is
-        )
         return {
             "google.monitoring.v3.MetricService": {
-                "ListTimeSeries": list_time_series,
+                "ListTimeSeries": unary(self._list_time_series, _Request.FromString, _as_it_is),
                 **self._descriptors.methods(),
             },
         }
 
-    def _list_time_series(self, call: Call, request: monitoring_v3.ListTimeSeriesRequest) -> bytes:
+    def _list_time_series(self, call: Call, request: Any) -> bytes:
         check_project(request.name, self._project, "monitoring.timeSeries.list")
         if request.order_by:
             raise invalid("Field orderBy is not supported and must be left blank.", "order_by")
@@ -59,32 +64,35 @@ class MonitoringApi:
             metric.type,
             table,
             page,
-            headers_only=request.view == monitoring_v3.ListTimeSeriesRequest.TimeSeriesView.HEADERS,
+            headers_only=request.view == _HEADERS,
             errors=self._visibility.partial_errors,
         )
 
-    def _table(
-        self, request: monitoring_v3.ListTimeSeriesRequest, metric: Metric, wanted: MetricFilter, read_at: int
-    ) -> Table:
+    def _table(self, request: Any, metric: Metric, wanted: MetricFilter, read_at: int) -> Table:
         """Return the series that are asked for, aggregated once or twice."""
-        if "secondary_aggregation" in request and "aggregation" not in request:
+        if request.HasField("secondary_aggregation") and not request.HasField("aggregation"):
             raise invalid(
                 "Field secondaryAggregation may only be specified if aggregation is.", "secondary_aggregation"
             )
         interval = _interval(request)
-        oldest = interval.end if self._store.oldest is None else self._store.oldest * SECOND
+        points = self._points(metric, read_at)
         beyond = request.aggregation.per_series_aligner in BEYOND
-        table = self._recorded(metric, wanted, interval.minutes(oldest, beyond=beyond), read_at)
-        table = aggregated(table, interval, oldest, request.aggregation)
-        if "secondary_aggregation" in request:
-            table = aggregated(table, interval, oldest, request.secondary_aggregation)
+        table = self._recorded(metric, wanted, interval.minutes(points, beyond=beyond))
+        table = aggregated(table, interval, points, request.aggregation)
+        if request.HasField("secondary_aggregation"):
+            table = aggregated(table, interval, points, request.secondary_aggregation)
         return table
 
-    def _recorded(self, metric: Metric, wanted: MetricFilter, grid: Grid, read_at: int) -> Table:
-        """Return the series that a filter chooses, with the points that are visible."""
-        last = read_at - microseconds(self._visibility.delay(metric.type))
-        minutes = [end // SECOND for end in grid.ends() if end <= last]
-        invisible = [None] * (grid.count - len(minutes))
+    def _points(self, metric: Metric, read_at: int) -> Interval:
+        """Return the interval in which there can be points that are visible, from and to a whole minute."""
+        minute = MINUTE * SECOND
+        end = (read_at - microseconds(self._visibility.delay(metric.type))) // minute * minute
+        oldest = end if self._store.oldest is None else self._store.oldest * SECOND
+        return Interval(max(oldest - minute, (read_at - RETENTION * SECOND) // minute * minute), end)
+
+    def _recorded(self, metric: Metric, wanted: MetricFilter, grid: Grid) -> Table:
+        """Return the series that a filter chooses, with their points at the minutes of a grid."""
+        minutes = [end // SECOND for end in grid.ends()]
         rows = []
         for recorded in metric.series(self._store):
             labels: Labels = {
@@ -95,7 +103,7 @@ class MonitoringApi:
             if wanted.matches(labels) and not self._visibility.hides(metric.type, recorded.key):
                 row = recorded.read(minutes)
                 if not is_empty(row):
-                    rows.append((labels, [*invisible, *row]))
+                    rows.append((labels, row))
         return Table(Shape(metric.kind, metric.value_type, metric.unit), grid, rows)
 
 
@@ -136,14 +144,23 @@ def _check_combination(metric: Metric, named: Named) -> None:
         )
 
 
-def _interval(request: monitoring_v3.ListTimeSeriesRequest) -> Interval:
-    start, end = instant_of(request.interval.start_time), instant_of(request.interval.end_time)
-    if end is None:
-        raise invalid("Field interval.endTime is required.", "interval.end_time")
-    if start is None:
-        raise invalid("Field interval.startTime is required.", "interval.start_time")
+def _interval(request: Any) -> Interval:
+    start, end = (_instant(request.interval, name) for name in ("start_time", "end_time"))
     if start >= end:
         raise invalid(
             "Field interval.startTime must be earlier than interval.endTime.", "interval.start_time"
         )
-    return Interval(since_epoch(start), since_epoch(end))
+    return Interval(start, end)
+
+
+def _instant(interval: Any, name: str) -> int:
+    """Return an end of the interval, in microseconds since the epoch."""
+    field = {"start_time": "interval.startTime", "end_time": "interval.endTime"}[name]
+    if not interval.HasField(name):
+        raise invalid(f"Field {field} is required.", f"interval.{name}")
+    instant: Timestamp = getattr(interval, name)
+    try:
+        return instant.ToMicroseconds()
+    except ValueError:
+        message = f"Field {field} must lie in the years 1 to 9999, with nanos from 0 to 999999999."
+        raise invalid(message, f"interval.{name}") from None

@@ -1,5 +1,6 @@
 """The descriptors of metrics and of the monitored resource, as MetricService lists them."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ T = TypeVar("T")
 LARGEST_PAGE = 10_000
 RECENT = timedelta(hours=25)
 _LAUNCHED = "GA"
+_TOKEN = re.compile(r"[0-9]{1,15}")
 _Label = label_pb2.LabelDescriptor
 
 
@@ -165,7 +167,7 @@ def _page(found: Sequence[T], request: Any) -> tuple[Sequence[T], str]:
     """Return one page and the token of the next; a size that is out of range is the largest one."""
     size = request.page_size if 0 < request.page_size <= LARGEST_PAGE else LARGEST_PAGE
     token = request.page_token or "0"
-    if not (token.isascii() and token.isdecimal()):
-        raise invalid(f"Invalid page token '{token}'.", "page_token")
+    if not _TOKEN.fullmatch(token):
+        raise invalid(f"Invalid page token '{token[:100]}'.", "page_token")
     end = int(token) + size
     return found[int(token) : end], str(end) if end < len(found) else ""

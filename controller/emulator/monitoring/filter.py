@@ -7,10 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import re2
-
 from controller.emulator.errors import invalid
-from controller.emulator.filter_syntax import Cursor, Expression, Predicate, Token, path_of, syntax_error
+from controller.emulator.filter_syntax import (
+    Cursor,
+    Expression,
+    Predicate,
+    Token,
+    compiled,
+    path_of,
+    syntax_error,
+)
 
 Labels = Mapping[str, str]
 """Of one series: `metric.type`, `resource.type`, `metric.labels.K`, `resource.labels.K`, `project`.
@@ -25,8 +31,6 @@ FIELDS = re.compile(
 _MAPS = re.compile(r"(metric|resource)\.labels|metadata\.(user|system)_labels")
 LONGEST = 20_000
 """Characters, as in Logging; Google names no limit for Monitoring."""
-_QUIET = re2.Options()
-_QUIET.log_errors = False
 _STRING_FUNCTIONS: dict[str, Callable[[str, str], bool]] = {
     "starts_with": str.startswith,
     "ends_with": str.endswith,
@@ -142,11 +146,7 @@ def _function(cursor: Cursor, path: str, name: Token) -> Predicate[Labels]:
 
 
 def _full_match(path: str, pattern: str, place: Token) -> Predicate[Labels]:
-    try:
-        expression = re2.compile(pattern, _QUIET)
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace")
-        raise syntax_error(f"'{pattern}' is no regular expression ({reason})", place.position) from None
+    expression = compiled(pattern, place.position)
     return lambda labels: expression.fullmatch(labels.get(path, "")) is not None
 
 

@@ -41,21 +41,23 @@ class Interval(NamedTuple):
     start: int
     end: int
 
-    def minutes(self, oldest: int, *, beyond: bool) -> Grid:
-        """Return the whole minutes that end inside, from the oldest of which there can be points.
+    def minutes(self, points: "Interval", *, beyond: bool) -> Grid:
+        """Return the whole minutes that end inside, as far as there can be points.
 
         With `beyond` there is also the one that the end of the interval cuts in two.
         """
         minute = MINUTE * SECOND
         newest = -(-self.end // minute) * minute if beyond else self.end // minute * minute
-        before = max(self.start, oldest - minute)
+        newest = min(newest, points.end)
+        before = max(self.start, points.start)
         return Grid(newest, minute, max(0, -(-(newest - before) // minute)))
 
-    def windows(self, period: int, oldest: int) -> Grid:
+    def windows(self, period: int, points: "Interval") -> Grid:
         """Return the periods, cut backwards from the end, as far as there can be points.
 
         What is left over at the start is no period; but there is one, however short the interval.
         """
-        count = (self.end - self.start) // period
-        with_points = -(-(self.end - oldest + MINUTE * SECOND) // period)
-        return Grid(self.end, period, max(1, min(count, with_points)))
+        count = max(1, (self.end - self.start) // period)
+        skipped = max(0, (self.end - points.end) // period)
+        reached = min(count, -(-(self.end - points.start) // period))
+        return Grid(self.end - skipped * period, period, max(0, reached - skipped))

@@ -3,22 +3,23 @@
 from datetime import timedelta
 from typing import Any
 
-from google.cloud import monitoring_v3
+from google.protobuf.duration_pb2 import Duration
 
 from controller.emulator.errors import invalid
 from controller.emulator.monitoring.alignment import Aligner, align
-from controller.emulator.monitoring.grid import Interval, microseconds
+from controller.emulator.monitoring.grid import SECOND, Interval, microseconds
 from controller.emulator.monitoring.minutes import MINUTE
 from controller.emulator.monitoring.reduction import Reducer, reduce
 from controller.emulator.monitoring.table import Table
 
-LONGEST_PERIOD = timedelta(weeks=104)
+LONGEST_PERIOD = microseconds(timedelta(weeks=104))
 
 
-def aggregated(
-    table: Table, interval: Interval, oldest: int, aggregation: monitoring_v3.Aggregation
-) -> Table:
-    """Return the table aligned to the periods of the interval, and reduced by group."""
+def aggregated(table: Table, interval: Interval, points: Interval, aggregation: Any) -> Table:
+    """Return the table aligned to the periods of the interval, and reduced by group.
+
+    `points` is the interval in which there can be any; `aggregation` an Aggregation of protobuf's own kind.
+    """
     aligner, reducer = aggregation.per_series_aligner, aggregation.cross_series_reducer
     if aligner == Aligner.ALIGN_NONE:
         if reducer != Reducer.REDUCE_NONE:
@@ -26,17 +27,17 @@ def aggregated(
                 "A cross_series_reducer requires a per_series_aligner other than ALIGN_NONE.", "aggregation"
             )
         return table
-    aligned = align(table, interval.windows(_period(aggregation.alignment_period), oldest), aligner)
+    aligned = align(table, interval.windows(_period(aggregation.alignment_period), points), aligner)
     if reducer == Reducer.REDUCE_NONE:
         return aligned
     return reduce(aligned, reducer, list(aggregation.group_by_fields))
 
 
-def _period(value: Any) -> int:
-    period = value if isinstance(value, timedelta) else timedelta()
-    if not timedelta(seconds=MINUTE) <= period <= LONGEST_PERIOD:
+def _period(value: Duration) -> int:
+    period = value.ToMicroseconds()
+    if not MINUTE * SECOND <= period <= LONGEST_PERIOD:
         raise invalid(
             f"aggregation.alignmentPeriod must be at least {MINUTE} seconds, and at most 104 weeks.",
             "aggregation.alignmentPeriod",
         )
-    return microseconds(period)
+    return period

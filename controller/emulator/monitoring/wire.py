@@ -2,6 +2,9 @@
 
 A page may hold 100,000 points. Whatever repeats is encoded once by the protobuf library itself: the
 interval of each period and the header of each series. The bytes of values are remembered.
+
+Measured by benchmarks/monitoring.py, of a whole project: to build and write the answer of protobuf objects
+takes, alone, 1.7 times as long as the whole call for counts, and 3.9 times for distributions.
 """
 
 import struct

@@ -9,16 +9,18 @@ from typing import Any
 from google.cloud import run_v2
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.longrunning import operations_pb2
-from google.protobuf import empty_pb2, unknown_fields
+from google.protobuf import duration_pb2, empty_pb2, unknown_fields
 
 from controller.emulator.calls import Call, Method, Methods, unary
-from controller.emulator.errors import unimplemented
+from controller.emulator.errors import invalid, unimplemented
 from controller.emulator.names import by_id
+from controller.emulator.paging import paged
 from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.operations import Operation
-from controller.emulator.run.paging import paged
 
 LONGEST_WAIT = 600.0
+LONGEST_DURATION = 315_576_000_000.0
+"""Seconds that a google.protobuf.Duration may have."""
 FORCE_NEW_REVISION = 5
 """Number of a field of UpdateServiceRequest that the client library does not know yet."""
 
@@ -28,12 +30,13 @@ Answer = Callable[[Call, Any], Any]
 class RunApi:
     """Turns calls into verbs of the control plane; a project may be named by its id or by its number."""
 
-    def __init__(self, control_plane: ControlPlane, project: str) -> None:
+    def __init__(self, control_plane: ControlPlane, project: str, test_permissions: Answer) -> None:
         self._services = control_plane.services
         self._revisions = control_plane.revisions
         self._policies = control_plane.policies
         self._operations = control_plane.operations
         self._project = project
+        self._test_permissions = test_permissions
 
     def methods(self) -> Methods:
         """Return the methods by service and name."""
@@ -79,8 +82,7 @@ class RunApi:
                 "resource", v1.SetIamPolicyRequest.FromString, policy_written,
             ),
             "TestIamPermissions": self._method(
-                lambda _, request: policies.test(request),
-                "resource", v1.TestIamPermissionsRequest.FromString,
+                self._test_permissions, "resource", v1.TestIamPermissionsRequest.FromString,
                 v1.TestIamPermissionsResponse.SerializeToString,
             ),
         }  # fmt: skip
@@ -157,7 +159,7 @@ class RunApi:
     async def _wait(self, call: Call, request: operations_pb2.WaitOperationRequest) -> Operation:
         """Wait in real time, as long as asked for; may answer with an operation that is not done."""
         operation = self._operations.get(request.name)
-        asked = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else LONGEST_WAIT
+        asked = _seconds(request.timeout) if request.HasField("timeout") else LONGEST_WAIT
         left = LONGEST_WAIT if call.seconds_left is None else call.seconds_left * 0.9
         try:
             async with asyncio.timeout(min(asked, left)):
@@ -182,6 +184,13 @@ def _named(operation: operations_pb2.Operation, asked_for: str) -> operations_pb
     _, project, *_ = asked_for.split("/")
     result.name = "/".join(("projects", project, *rest))
     return result
+
+
+def _seconds(timeout: duration_pb2.Duration) -> float:
+    seconds = timeout.seconds + timeout.nanos / 1e9
+    if not 0 <= seconds <= LONGEST_DURATION:
+        raise invalid(f"Invalid timeout: {seconds:g} s are not 0 to {LONGEST_DURATION:.0f} s.", "timeout")
+    return seconds
 
 
 def _written(operation: operations_pb2.Operation) -> bytes:

@@ -38,6 +38,11 @@ class RevisionState:
     unchecked: bool = False
     """Whether it counts as ready without a health check."""
 
+    @property
+    def is_being_deleted(self) -> bool:
+        """Return whether its deletion was asked for."""
+        return "delete_time" in self.proto
+
 
 @dataclass
 class ServiceState:
@@ -53,6 +58,11 @@ class ServiceState:
     """When each traffic tag was first asked for."""
     policy: policy_pb2.Policy = field(default_factory=policy_pb2.Policy)
     """Who may do what with the service."""
+    splits_made: int = 0
+    splits_followed: int = 0
+    """Number of the newest split that requests follow, among those that were made since the start."""
+    is_gone: bool = False
+    """Whether it is deleted: what was still to happen to it does not happen, and not to a new one either."""
 
     @property
     def service_id(self) -> str:
@@ -69,19 +79,21 @@ class ServiceState:
         """Return `L`."""
         return short(self.location)
 
-    def latest_ready(self) -> RevisionState | None:
-        """Return the newest revision that became ready, if any did."""
-        return self.revisions.get(short(self.proto.latest_ready_revision))
+    def newest_ready(self) -> RevisionState | None:
+        """Return the newest revision that can serve, if any can; the API names it with the next status."""
+        able = (known for known in self.revisions.values() if known.ready and not known.is_being_deleted)
+        return max(able, key=lambda revision: revision.number, default=None)
 
     def latest_created(self) -> RevisionState | None:
         """Return the newest revision."""
         return self.revisions.get(short(self.proto.latest_created_revision))
 
-    def referenced(self) -> set[str]:
-        """Return the revisions that traffic, served or asked for, or a name of the latest refers to."""
+    def not_retired(self) -> set[str]:
+        """Return the revisions that start, or that traffic, served or asked for, or a name refers to."""
+        starting = {name for name, revision in self.revisions.items() if revision.ready is None}
         asked_for = {target.revision for target in self.proto.traffic}
         latest = {short(self.proto.latest_ready_revision), short(self.proto.latest_created_revision)}
-        return self.split.revisions() | asked_for | latest
+        return starting | self.split.referenced | asked_for | latest
 
     def touch(self, now: datetime, principal: str) -> None:
         """Count a write: a new generation, time and etag. No two writes carry the same time."""

@@ -46,11 +46,13 @@ class ControlPlane:
         self.policies = Policies(self._catalog)
 
     def hold_up(self, name: str, by: timedelta) -> None:
-        """Let the operation of this name, which changes a service, end so much later."""
+        """Let the operation of this name end so much later, unless it has ended."""
         operation = self.operations.get(name)
+        if operation.done:
+            return
+        operation.due += by
         service = self._catalog.services.get(operation.subject)
-        if service is not None and not operation.done:
-            operation.due += by
+        if service is not None and not operation.deletes:  # a deletion looks itself at when it is due
             self._reconciler.settle_when_due(service, operation)
 
     def export(self) -> Iterator[Row]:

@@ -59,28 +59,33 @@ class Deletions:
 
     def drop(self, service: ServiceState, name: str) -> None:
         """Delete a revision (short name) of a service at once."""
-        revision = service.revisions.pop(name, None)
-        if revision is not None:
-            self._runtime.remove(revision.key)
+        revision = service.revisions.pop(name)
+        self._runtime.remove(revision.key)
+        self._end_deletions(revision.proto.name)
 
     def _finish(self, operation: Operation, at: datetime) -> None:
+        if operation.done:  # its subject went in the meantime, by another deletion or with its service
+            return
         if at < operation.due:  # held up in the meantime
             self.finish_when_due(operation)
             return
         service_name, _, name = operation.subject.partition("/revisions/")
-        service = self._catalog.services.get(service_name)
-        revision = service.revisions.get(name) if service else None
-        if service and revision and "delete_time" in revision.proto:
+        service = self._catalog.services[service_name]
+        if name:
             self.drop(service, name)
-        elif service and not name and "delete_time" in service.proto:
+        else:
             self._drop_service(service, at)
-        self._operations.succeed_as_shown(operation)
 
     def _drop_service(self, service: ServiceState, at: datetime) -> None:
         del self._catalog.services[service.proto.name]
+        self._reconciler.abandon(service, at)
         for name in list(service.revisions):
             self.drop(service, name)
-        self._reconciler.settle(service, at)  # what waited for a revision has nothing to wait for
+        self._end_deletions(service.proto.name)
+
+    def _end_deletions(self, subject: str) -> None:
+        for operation in self._operations.deletions_of(subject):
+            self._operations.succeed_as_shown(operation)
 
 
 def _message(resource: run_v2.Service | run_v2.Revision) -> Any:

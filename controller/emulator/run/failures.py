@@ -4,12 +4,13 @@ from google.cloud import run_v2
 
 from controller.emulator.names import short
 from controller.emulator.run.catalog import Failure, Reason
+from controller.emulator.run.defaults import PORT
 
 
 def port_of(revision: run_v2.Revision) -> int:
     """Return the port that the template names; instances here get a free one instead."""
     ports = revision.containers[0].ports
-    return ports[0].container_port if ports else 8080
+    return ports[0].container_port if ports else PORT
 
 
 def container_name(revision: run_v2.Revision) -> str:
@@ -29,7 +30,7 @@ def never_listened(revision: run_v2.Revision, detail: str = "") -> Failure:
 
 def exited(revision: run_v2.Revision, code: int, last_line: str = "") -> Failure:
     """Return the failure of a container that ended instead of listening; a negative code is a signal's."""
-    said = f" Its last line was: {last_line}" if last_line else ""
+    said = f" Its last line was: '{last_line}'." if last_line else ""
     how = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
     return never_listened(revision, f"The container {how}.{said} ")
 

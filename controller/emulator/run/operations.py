@@ -115,6 +115,10 @@ class Operations:
         """Return what still changes a service, oldest first."""
         return [operation for operation in self._under_way.get(subject, []) if not operation.deletes]
 
+    def deletions_of(self, subject: str) -> list[Operation]:
+        """Return what still deletes a service or a revision, oldest first."""
+        return [operation for operation in self._under_way.get(subject, []) if operation.deletes]
+
     def forget(self, name: str) -> None:
         """Answer for an operation no more; what it does goes on."""
         self.get(name)

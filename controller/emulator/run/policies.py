@@ -38,15 +38,6 @@ class Policies:
         self._catalog.service(request.resource).policy = wanted
         return wanted
 
-    def test(
-        self, request: iam_policy_pb2.TestIamPermissionsRequest
-    ) -> iam_policy_pb2.TestIamPermissionsResponse:
-        """Return which of the permissions the caller has: all, where nothing is checked.
-
-        The service need not exist: gcloud asks before it creates one.
-        """
-        return iam_policy_pb2.TestIamPermissionsResponse(permissions=request.permissions)
-
     def _policy_of(self, service_name: str) -> policy_pb2.Policy:
         policy = self._catalog.service(service_name).policy
         return policy if policy.etag else policy_pb2.Policy(etag=NO_POLICY_YET)

@@ -8,15 +8,15 @@ from google.cloud import run_v2
 from controller.emulator.clock import Clock
 from controller.emulator.instants import instant_of
 from controller.emulator.names import short
-from controller.emulator.run import catalog, traffic
+from controller.emulator.run import catalog, targets, traffic
 from controller.emulator.run.catalog import Failure, RevisionState, ServiceState, State
 from controller.emulator.run.operations import Operation, Operations
 from controller.emulator.run.runtime import Runtime
 from controller.emulator.run.traffic import Split
 from controller.emulator.settings import Settings
 
-UriOf = Callable[[str, str], str]
-"""(service, tag or "") -> the address of the service or of the tag."""
+UriOf = Callable[[str, str, str], str]
+"""(region, service, tag or "") -> the address of the service or of the tag."""
 
 
 class Reconciler:
@@ -35,7 +35,7 @@ class Reconciler:
         """Open the operation of a write; what was under way before ends no earlier than this."""
         due = now + self._settings.reconcile_delay
         for earlier in self._operations.open_for(service.proto.name):
-            earlier.due = due
+            earlier.due = max(earlier.due, due)
         operation = self._operations.open(
             service.location,
             service.proto.name,
@@ -60,9 +60,6 @@ class Reconciler:
             if service.revisions.get(revision.key.revision) is not revision:
                 return  # deleted in the meantime
             catalog.settle_revision(revision, at, failure)
-            latest = service.latest_ready()
-            if revision.ready and (latest is None or revision.number > latest.number):
-                service.proto.latest_ready_revision = revision.proto.name
             self.settle(service, at)
 
         if revision.unchecked:
@@ -73,7 +70,7 @@ class Reconciler:
 
     def serve_again(self, service: ServiceState, at: datetime) -> None:
         """Serve what is asked for, if it can be, after the traffic was changed by no write."""
-        if self._refusal(service) is None:
+        if targets.are_known(service, targets.awaited(service)) and targets.refusal(service) is None:
             self._serve(service, at)
 
     def resume(self, service: ServiceState, at: datetime) -> None:
@@ -90,21 +87,26 @@ class Reconciler:
 
     def settle(self, service: ServiceState, at: datetime) -> None:
         """End the operations that are due, and show what came of them."""
+        if service.is_gone:
+            return
         under_way = self._operations.open_for(service.proto.name)
         ripe = [
-            operation for operation in under_way if operation.due <= at and self._is_known(service, operation)
+            operation
+            for operation in under_way
+            if operation.due <= at
+            and targets.are_known(service, {operation.awaits} | targets.awaited(service))
         ]
         if not ripe:
             return
         if service.scaling != service.proto.scaling:
             self._scale(service, at)
-        refusal = self._refusal(service)
+        served_latest = targets.move_latest(service)
+        refusal = targets.refusal(service)
         if refusal is None:
             self._serve(service, at)
-        elif not service.proto.traffic_statuses:
-            service.proto.traffic_statuses = traffic.statuses(service.proto.traffic, {})
-        broken = self._broken_newest(service)
-        failure = refusal or broken
+        else:
+            targets.keep_serving(service, served_latest)
+        failure = refusal or (targets.broken_newest(service) if self._settings.newest_decides else None)
         _show_outcome(service.proto, at, failure, still_busy=len(ripe) < len(under_way))
         observed = (service.proto.observed_generation, *(operation.generation for operation in ripe))
         service.proto.observed_generation = max(observed)
@@ -115,32 +117,16 @@ class Reconciler:
             else:
                 self._operations.fail(operation, resource, failure.message)
 
-    def _is_known(self, service: ServiceState, operation: Operation) -> bool:
-        """Return whether nothing that the operation depends on is still starting."""
-        names = {operation.awaits} | {short(target.revision) for target in service.proto.traffic}
-        revisions = [service.revisions[name] for name in names if name in service.revisions]
-        return all(revision.ready is not None for revision in revisions)
-
-    def _refusal(self, service: ServiceState) -> Failure | None:
-        """Return why the traffic that is asked for cannot be served, or None."""
-        for target in service.proto.traffic:
-            name = target.revision or short(service.proto.latest_ready_revision)
-            name = name or short(service.proto.latest_created_revision)
-            revision = service.revisions.get(name)
-            if revision is None:
-                return Failure(
-                    f"Revision '{name}' does not exist or is deleted. "
-                    "Update all traffic to route to currently available revisions.",
-                    catalog.Reason.REVISION_REASON_UNDEFINED,
-                )
-            if not revision.ready:
-                return _not_ready(revision)
-        return None
-
-    def _broken_newest(self, service: ServiceState) -> Failure | None:
-        """Return the failure of the newest revision: it makes the service not Ready, whoever serves."""
-        newest = service.latest_created()
-        return _not_ready(newest) if newest and newest.ready is False else None
+    def abandon(self, service: ServiceState, at: datetime) -> None:
+        """End what still changes a service that is deleted."""
+        service.is_gone = True
+        failure = Failure(
+            f"Service '{service.service_id}' does not exist or is deleted.",
+            catalog.Reason.REVISION_REASON_UNDEFINED,
+        )
+        _show_outcome(service.proto, at, failure, still_busy=False)
+        for operation in self._operations.open_for(service.proto.name):
+            self._operations.fail(operation, run_v2.Service.pb(service.proto), failure.message)
 
     def _serve(self, service: ServiceState, at: datetime) -> None:
         split = traffic.resolve(service.proto.traffic, short(service.proto.latest_ready_revision))
@@ -151,13 +137,20 @@ class Reconciler:
         for name in service.split.revisions() | split.revisions():
             if name in service.revisions:
                 catalog.show_activity(service.revisions[name], at, active=name in split.revisions())
+        is_first = not service.split.revisions()
         service.split = split
+        service.splits_made += 1
+        number = service.splits_made
 
         def follow(when: datetime) -> None:
-            if service.revisions:  # else the service was deleted in the meantime
+            if number > service.splits_followed and not service.is_gone:  # the clock may have been set back
+                service.splits_followed = number
                 self._runtime.follow(service.region, service.service_id, split, when)
 
-        self._clock.at(at + self._settings.propagation_delay, follow)
+        if is_first:  # nobody is served yet who could go on being served
+            follow(at)
+        else:
+            self._clock.at(at + self._settings.propagation_delay, follow)
 
     def _scale(self, service: ServiceState, at: datetime) -> None:
         service.scaling = run_v2.ServiceScaling(service.proto.scaling)
@@ -167,20 +160,20 @@ class Reconciler:
         """Show what is served and where; a service without a default address has none for its tags either."""
         proto = service.proto
         tags = () if proto.default_uri_disabled else split.tags
-        uris = {tag: self._uri_of(service.service_id, tag) for tag in tags}
+        uris = {tag: self._uri_of(service.region, service.service_id, tag) for tag in tags}
         proto.traffic_statuses = traffic.statuses(proto.traffic, uris)
-        proto.uri = "" if proto.default_uri_disabled else self._uri_of(service.service_id, "")
+        proto.uri = "" if proto.default_uri_disabled else self._uri_of(service.region, service.service_id, "")
         proto.urls = [proto.uri] if proto.uri else []
 
     def _refresh_addresses(self, service: ServiceState) -> None:
         """Show where a service answers now: the port may be another one than when it was kept."""
         proto = service.proto
         if proto.uri:
-            proto.uri = self._uri_of(service.service_id, "")
+            proto.uri = self._uri_of(service.region, service.service_id, "")
             proto.urls = [proto.uri]
         for status in proto.traffic_statuses:
             if status.uri:
-                status.uri = self._uri_of(service.service_id, status.tag)
+                status.uri = self._uri_of(service.region, service.service_id, status.tag)
 
 
 def _pending(service: run_v2.Service) -> run_v2.Condition:
@@ -204,8 +197,3 @@ def _show_outcome(
 def _outcome(kind: str, at: datetime, failure: Failure | None) -> run_v2.Condition:
     state = State.CONDITION_FAILED if failure else State.CONDITION_SUCCEEDED
     return catalog.condition(kind, state, at, failure)
-
-
-def _not_ready(revision: RevisionState) -> Failure:
-    text = f"Revision '{revision.key.revision}' is not ready and cannot serve traffic. {revision.failure}"
-    return Failure(text)

@@ -9,11 +9,11 @@ from google.cloud import run_v2
 
 from controller.emulator.errors import failed_precondition
 from controller.emulator.names import RevisionKey, check_service_name, revision_id
+from controller.emulator.paging import paged
 from controller.emulator.run import catalog, etags
 from controller.emulator.run.catalog import Catalog, RevisionState, ServiceState
 from controller.emulator.run.deletions import Deletions
 from controller.emulator.run.operations import Operation
-from controller.emulator.run.paging import paged
 from controller.emulator.settings import Settings
 
 MOST_REVISIONS = 1000
@@ -52,10 +52,10 @@ class Revisions:
         return run_v2.ListRevisionsResponse(revisions=page, next_page_token=token)
 
     def delete(self, request: run_v2.DeleteRevisionRequest, now: datetime) -> Operation:
-        """Delete a revision that nothing refers to."""
+        """Delete a revision that is retired."""
         state, revision = self._catalog.revision(request.name)
         etags.check(self._settings.etag, request.name, revision.proto.etag, request.etag)
-        if revision.key.revision in state.referenced():
+        if revision.key.revision in state.not_retired():
             raise failed_precondition(
                 f"Revision '{revision.key.revision}' cannot be deleted: only retired ones can be."
             )
@@ -70,11 +70,11 @@ class Revisions:
         return revision
 
     def keep_the_limit(self, service: ServiceState) -> None:
-        """Delete the oldest revisions beyond the limit that nothing refers to."""
+        """Delete the oldest revisions beyond the limit that are retired."""
         excess = len(service.revisions) - MOST_REVISIONS
         if excess > 0:
-            referenced = service.referenced()
-            for name in list(islice((name for name in service.revisions if name not in referenced), excess)):
+            kept = service.not_retired()
+            for name in list(islice((name for name in service.revisions if name not in kept), excess)):
                 self._deletions.drop(service, name)
 
     def _unused_name(self, service: ServiceState) -> str:

@@ -4,9 +4,14 @@ from google.cloud import run_v2
 
 from controller.emulator.errors import unimplemented, violation
 from controller.emulator.names import DNS_LABEL, LONGEST_REVISION
-from controller.emulator.run import keys, traffic
+from controller.emulator.run import keys, limits, traffic
 
 LONGEST_DESCRIPTION = 512
+
+
+def check_enums(request: str, service: run_v2.Service) -> None:
+    """Refuse values of enums that nobody knows; before anything else, since reading them warns."""
+    limits.check_enums(f"{request}.service", run_v2.Service.pb(service))
 
 
 def check(request: str, service_id: str, service: run_v2.Service) -> None:
@@ -23,17 +28,13 @@ def check(request: str, service_id: str, service: run_v2.Service) -> None:
             "create a service in each region."
         )
     traffic.check(service_id, list(service.traffic))
+    limits.check(path, service)
     keys.check_annotations(f"{path}.annotations", service.annotations)
     keys.check_labels(f"{path}.labels", service.labels)
     _check_template(f"{path}.template", service_id, service.template)
 
 
 def _check_template(path: str, service_id: str, template: run_v2.RevisionTemplate) -> None:
-    if not template.containers:
-        raise violation(f"{path}.containers", "must have one container.")
-    for position, container in enumerate(template.containers):
-        if len(container.ports) > 1:
-            raise violation(f"{path}.containers[{position}].ports", "ports should contain 0 or 1 port.")
     keys.check_annotations(f"{path}.annotations", template.annotations)
     keys.check_template_labels(f"{path}.labels", template.labels)
     if template.revision:

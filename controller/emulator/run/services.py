@@ -6,12 +6,12 @@ from google.cloud import run_v2
 
 from controller.emulator.errors import already_exists
 from controller.emulator.instants import stamp
-from controller.emulator.names import check_service_id, check_service_name, location_of, uid_of
+from controller.emulator.names import check_place, check_service_id, check_service_name, location_of, uid_of
+from controller.emulator.paging import paged
 from controller.emulator.run import defaults, etags, masks, rules, tags
 from controller.emulator.run.catalog import Catalog, ServiceState
 from controller.emulator.run.deletions import Deletions
 from controller.emulator.run.operations import Operation, Operations
-from controller.emulator.run.paging import paged
 from controller.emulator.run.reconciler import Reconciler
 from controller.emulator.run.revisions import Revisions
 from controller.emulator.settings import Settings
@@ -42,7 +42,7 @@ class Services:
 
     def create(self, request: run_v2.CreateServiceRequest, principal: str, now: datetime) -> Operation:
         """Create a service and its first revision."""
-        location_of(request.parent)
+        check_place(request.parent, self._settings.project)
         check_service_id(request.service_id)
         name = f"{request.parent}/services/{request.service_id}"
         if name in self._catalog.services:
@@ -103,6 +103,7 @@ class Services:
 
     def _complete(self, request: str, state: ServiceState, wanted: run_v2.Service) -> None:
         """Fill in defaults and refuse what is wrong, before anything is stored."""
+        rules.check_enums(request, wanted)
         defaults.fill_in(wanted)
         rules.check(request, state.service_id, wanted)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from google.cloud import run_v2
 
 from controller.emulator.errors import invalid
-from controller.emulator.names import DNS_LABEL, short
+from controller.emulator.names import DNS_LABEL, by_id
 
 LATEST = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST
 REVISION = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
@@ -29,12 +29,15 @@ class Split:
         return {name for name, percent in self.percents.items() if percent} | set(self.tags.values())
 
 
-def normalised(targets: Iterable[run_v2.TrafficTarget]) -> list[run_v2.TrafficTarget]:
-    """Return the targets with their type filled in; none at all means everything to the latest."""
+def normalised(targets: Iterable[run_v2.TrafficTarget], service: str) -> list[run_v2.TrafficTarget]:
+    """Return the targets of a service (full name) with their type filled in and short names of revisions.
+
+    None at all means everything to the latest.
+    """
     result = [
         run_v2.TrafficTarget(
             type_=_kind(target),
-            revision=short(target.revision),
+            revision=_short(target.revision, service),
             percent=target.percent,
             tag=target.tag,
         )
@@ -43,8 +46,14 @@ def normalised(targets: Iterable[run_v2.TrafficTarget]) -> list[run_v2.TrafficTa
     return result or [run_v2.TrafficTarget(type_=LATEST, percent=WHOLE)]
 
 
+def _short(revision: str, service: str) -> str:
+    """Return a revision's short name if it is one of this service; any other stays what it is."""
+    _, project, *_ = service.split("/")
+    return by_id(revision, project).removeprefix(f"{service}/revisions/")
+
+
 def _kind(target: run_v2.TrafficTarget) -> run_v2.TrafficTargetAllocationType:
-    if target.type_ in {LATEST, REVISION}:
+    if int(target.type_):
         return target.type_
     return run_v2.TrafficTargetAllocationType(REVISION if target.revision else LATEST)
 
@@ -73,6 +82,11 @@ def _check_target(service_id: str, target: run_v2.TrafficTarget, path: str) -> N
         )
     if target.type_ == REVISION and not target.revision:
         raise invalid(f"{path}.revision: a target of type REVISION must name a revision.", f"{path}.revision")
+    if "/" in target.revision:
+        raise invalid(
+            f"{path}.revision: '{target.revision}' is not a revision of the service '{service_id}'.",
+            f"{path}.revision",
+        )
     if target.tag and not DNS_LABEL.fullmatch(target.tag):
         raise invalid(
             f"{path}.tag: '{target.tag}' must use only lowercase letters, digits and hyphens, start with a "
@@ -117,9 +131,3 @@ def statuses(
         )
         for target in targets
     ]
-
-
-def parse_tag_host(label: str) -> tuple[str, str]:
-    """Return (tag, service) of a host label such as `green---web` or `web`; the tag may be empty."""
-    tag, separator, service = label.partition("---")
-    return (tag, service) if separator else ("", label)

@@ -15,7 +15,7 @@ from controller.emulator.run.catalog import Failure
 from controller.emulator.run.failures import ended
 from controller.emulator.serving.host import Host
 from controller.emulator.serving.instances import Instance, StartError
-from controller.emulator.serving.scaling import UNLIMITED, Bounds
+from controller.emulator.serving.scaling import Bounds, own_bounds
 
 AUTOSCALING = (
     "AUTOSCALING - Instance started due to configured scaling factors (e.g. CPU utilization, request "
@@ -31,6 +31,9 @@ MINIMUM = (
 )
 RETRY = timedelta(seconds=10)
 """On the emulated clock: from a failure until the next start that only keeps the minimum."""
+
+MOST_STARTING = 10
+"""Instances that are started at once to keep a minimum; the next ones follow as these come up."""
 
 
 class Autoscaler:
@@ -50,7 +53,7 @@ class Autoscaler:
     ) -> None:
         self.ready: list[Instance] = []
         """Those that may get requests."""
-        self.bounds = Bounds(most=revision.scaling.max_instance_count or UNLIMITED)
+        self.bounds = Bounds(most=own_bounds(revision.scaling).most)
         self.start_seconds: deque[float] = deque(maxlen=20)
         """How long the last starts took, in real seconds."""
         self._key = key
@@ -123,7 +126,7 @@ class Autoscaler:
 
     def _fill(self) -> None:
         missing = self.bounds.least - len(self.ready) - len(self._starts)
-        for _ in range(min(missing, self._room())):
+        for _ in range(min(missing, self._room(), MOST_STARTING - len(self._starts))):
             self._begin_start(MINIMUM)
 
     def _shrink(self) -> None:

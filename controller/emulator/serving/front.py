@@ -4,15 +4,14 @@ import asyncio
 import random
 import resource
 from datetime import timedelta
-from functools import lru_cache
 
 from controller.emulator.clock import Clock
 from controller.emulator.logs.store import HttpRequest, Logs
 from controller.emulator.monitoring.store import Metrics
-from controller.emulator.run.traffic import parse_tag_host
 from controller.emulator.serving.client_connection import ClientConnection
 from controller.emulator.serving.exchange import Exchange
 from controller.emulator.serving.heads import Request
+from controller.emulator.serving.hostnames import Destination, destination, hostname
 from controller.emulator.serving.instance_connections import InstanceConnections
 from controller.emulator.serving.pool import Pool
 from controller.emulator.serving.processes import ProcessRuntime
@@ -43,6 +42,7 @@ class Front:
         self.idle_seconds = settings.front_idle_seconds
         self.loop: asyncio.AbstractEventLoop
         self.connections: InstanceConnections
+        self._region = settings.region
         self._runtime = runtime
         self._metrics = metrics
         self._logs = logs
@@ -73,8 +73,7 @@ class Front:
 
     def route(self, request: Request) -> Pool | None:
         """Return the instances of the revision that a request goes to; None = nobody answers to its host."""
-        tag, service = _named(request.host)
-        return self._runtime.route(service, tag, request.affinity)
+        return self._runtime.route(destination(request.host, self._region), request.affinity)
 
     def head_for_instance(self, request: Request, peer: bytes) -> bytes:
         """Return the head that an instance gets."""
@@ -120,22 +119,14 @@ class Front:
     def explanation(self, asked: bytes) -> str:
         """Return what a user reads whose Host header names nobody."""
         host, port = asked.decode("latin-1"), self._port
-        services = self._runtime.services()
-        known = (
-            "".join(f"  http://{name}.localhost:{port}/\n" for name in services) or "  (none is deployed)\n"
-        )
-        example = services[0] if services else "web"
+        hosts = [hostname(Destination(*service), self._region) for service in self._runtime.services()]
+        known = "".join(f"  http://{name}:{port}/\n" for name in hosts) or "  (none is deployed)\n"
         return (
             f"No service or tag answers to the host '{host}'. The Host header names it: SERVICE.localhost, "
-            f"or TAG---SERVICE.localhost for a tag.\n{known}Where *.localhost does not resolve: "
-            f"curl -H 'Host: {example}.localhost' http://127.0.0.1:{port}/\n"
+            "or TAG---SERVICE.localhost for a tag; in any other region than this one's, "
+            f"'{self._region}', SERVICE.REGION.localhost.\n{known}Where *.localhost does not resolve: "
+            f"curl -H 'Host: {hosts[0] if hosts else 'web.localhost'}' http://127.0.0.1:{port}/\n"
         )
-
-
-@lru_cache(maxsize=1024)
-def _named(host: bytes) -> tuple[str, str]:
-    """Return the tag ("" = none) and the service that a Host header names."""
-    return parse_tag_host(host.decode("latin-1").partition(":")[0].removesuffix(".localhost"))
 
 
 def _allow_many_connections() -> None:

@@ -16,18 +16,21 @@ from controller.emulator.run.runtime import Report, Runtime
 from controller.emulator.run.traffic import Split
 from controller.emulator.serving.affinity import Cookie, Slots
 from controller.emulator.serving.host import Host
+from controller.emulator.serving.hostnames import Destination
 from controller.emulator.serving.minutes import every_minute
 from controller.emulator.serving.pool import Pool
 from controller.emulator.serving.scaling import Division
 from controller.emulator.serving.urn import Urn
 from controller.emulator.settings import Settings
 
+Place = tuple[str, str]
+"""Region and short name of a service."""
+
 
 @dataclass
 class Routing:
     """How the requests of one service are led, and what it says of its instances."""
 
-    location: str
     split: Split = field(default_factory=Split)
     urn: Urn = field(default_factory=Urn)
     slots: Slots = field(default_factory=Slots)
@@ -43,7 +46,7 @@ class ProcessRuntime(Runtime):
         self._host = Host(clock, settings, metrics, logs, rng)
         self._rng = rng
         self._pools: dict[RevisionKey, Pool] = {}
-        self._routings: dict[str, Routing] = {}
+        self._routings: dict[Place, Routing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         every_minute(clock, self._sample)
 
@@ -55,18 +58,19 @@ class ProcessRuntime(Runtime):
     def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:  # noqa: ARG002
         """Take in a revision that counts as healthy; its instances start on demand."""
         self._host.logs.origins.label(key, revision.labels)
-        routing = self._routing(key.location, key.service)
-        self._pools[key] = Pool(key, revision, self._host, routing.slots)
-        self._resize(key.service)
+        place = key.location, key.service
+        self._pools[key] = Pool(key, revision, self._host, self._routing(place).slots)
+        self._resize(place)
 
     def follow(self, location: str, service_id: str, split: Split, at: datetime) -> None:  # noqa: ARG002
         """Send requests by this split from now on; those in flight end where they are."""
-        routing = self._routing(location, service_id)
+        place = location, service_id
+        routing = self._routing(place)
         if split.percents != routing.split.percents:
             routing.urn = Urn(split.percents)
         routing.split = split
         routing.slots.follow(split.percents)
-        self._resize(service_id)
+        self._resize(place)
 
     def scale(
         self,
@@ -76,40 +80,42 @@ class ProcessRuntime(Runtime):
         at: datetime,  # noqa: ARG002
     ) -> None:
         """Keep to the service's own limits of instances from now on."""
-        self._routing(location, service_id).scaling = scaling
-        self._resize(service_id)
+        place = location, service_id
+        self._routing(place).scaling = scaling
+        self._resize(place)
 
     def remove(self, key: RevisionKey) -> None:
         """Stop the instances of a revision."""
         if (pool := self._pools.pop(key, None)) is not None:
             self._begin(pool.close())
-        if not self._pools_of(key.service):
-            self._routings.pop(key.service, None)
+        place = key.location, key.service
+        if not self._pools_of(place):
+            self._routings.pop(place, None)
 
     def pools(self) -> list[Pool]:
         """Return the pools of all revisions."""
         return list(self._pools.values())
 
-    def services(self) -> list[str]:
-        """Return the names of the services that can be reached."""
-        return sorted(name for name, routing in self._routings.items() if routing.split.revisions())
+    def services(self) -> list[Place]:
+        """Return the services that can be reached."""
+        return sorted(place for place, routing in self._routings.items() if routing.split.revisions())
 
-    def route(self, service_id: str, tag: str, affinity: str = "") -> Pool | None:
+    def route(self, to: Destination, affinity: str = "") -> Pool | None:
         """Choose a revision for a request: by its tag, by the client's affinity, or by the split.
 
         `affinity` is the value of the session affinity cookie, whatever it may be. None = there is no such
         service or tag. For the way back, `Pool.affinity_cookie` tells which cookie to set.
         """
-        routing = self._routings.get(service_id)
+        place = to.location, to.service
+        routing = self._routings.get(place)
         if routing is None:
             return None
-        split = routing.split
-        if tag:
-            revision = split.tags.get(tag)
+        if to.tag:
+            revision = routing.split.tags.get(to.tag)
         else:
-            remembered = affinity and self._remembered(routing, service_id, affinity)
+            remembered = affinity and self._remembered(place, affinity)
             revision = remembered or routing.urn.draw(self._rng)
-        return self._pools.get(RevisionKey(routing.location, service_id, revision)) if revision else None
+        return self._pools.get(RevisionKey(*place, revision)) if revision else None
 
     async def close(self) -> None:
         """Stop everything; return when nothing is left."""
@@ -118,24 +124,24 @@ class ProcessRuntime(Runtime):
         self._pools.clear()
         await self._host.watchdog.close()
 
-    def _remembered(self, routing: Routing, service_id: str, affinity: str) -> str:
+    def _remembered(self, place: Place, affinity: str) -> str:
         """Return the revision that the client belongs to; "" if that one does not keep its clients."""
         cookie = Cookie.parse(affinity)
-        revision = routing.slots.owner(cookie.point) if cookie else ""
-        pool = self._pools.get(RevisionKey(routing.location, service_id, revision))
+        revision = self._routing(place).slots.owner(cookie.point) if cookie else ""
+        pool = self._pools.get(RevisionKey(*place, revision))
         return revision if pool is not None and pool.has_affinity else ""
 
-    def _routing(self, location: str, service_id: str) -> Routing:
-        return self._routings.setdefault(service_id, Routing(location))
+    def _routing(self, place: Place) -> Routing:
+        return self._routings.setdefault(place, Routing())
 
-    def _pools_of(self, service_id: str) -> list[Pool]:
-        return [pool for pool in self._pools.values() if pool.key.service == service_id]
+    def _pools_of(self, place: Place) -> list[Pool]:
+        return [pool for key, pool in self._pools.items() if (key.location, key.service) == place]
 
-    def _resize(self, service_id: str) -> None:
+    def _resize(self, place: Place) -> None:
         """Tell each revision of a service how many instances it keeps and may have."""
-        routing = self._routings[service_id]
+        routing = self._routings[place]
         division = Division(routing.scaling, routing.split)
-        for pool in self._pools_of(service_id):
+        for pool in self._pools_of(place):
             pool.resize(division.bounds(pool.key.revision, pool.own_bounds))
 
     def _sample(self, at: datetime) -> None:

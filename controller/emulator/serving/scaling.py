@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from google.cloud import run_v2
 
+from controller.emulator.run.defaults import MAX_INSTANCES
 from controller.emulator.run.traffic import WHOLE, Split
 
 MANUAL = run_v2.ServiceScaling.ScalingMode.MANUAL
-UNLIMITED = 100
-"""What a revision may have when nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +16,12 @@ class Bounds:
     """Instances of one revision, least and most; while requests wait there may be fewer than the least."""
 
     least: int = 0
-    most: int = UNLIMITED
+    most: int = MAX_INSTANCES
 
 
 def own_bounds(scaling: run_v2.RevisionScaling) -> Bounds:
     """Return what a revision's template asks for."""
-    return Bounds(scaling.min_instance_count, scaling.max_instance_count or UNLIMITED)
+    return Bounds(scaling.min_instance_count, scaling.max_instance_count or MAX_INSTANCES)
 
 
 class Division:

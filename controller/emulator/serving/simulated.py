@@ -16,6 +16,7 @@ from controller.emulator.names import RevisionKey
 from controller.emulator.run.failures import exited, never_listened
 from controller.emulator.run.runtime import Report, Runtime
 from controller.emulator.run.traffic import WHOLE, Split
+from controller.emulator.serving.hostnames import Destination, hostname
 from controller.emulator.serving.knobs import Changes, Knobs
 from controller.emulator.serving.latencies import draw_latencies
 from controller.emulator.serving.minutes import every_minute
@@ -52,8 +53,9 @@ class SimulatedRuntime(Runtime):
         self._logs = logs
         self._rng = rng
         self._users: dict[tuple[str, str], Users] = {}
-        self._knobs: dict[str, Knobs] = {}
+        self._knobs: dict[RevisionKey, Knobs] = {}
         self._chosen: dict[str, Changes] = {}
+        """By revision of the emulator's own region."""
         self._starting: dict[RevisionKey, tuple[datetime, Report]] = {}
         self._instances = SimulatedInstances(settings, metrics)
         every_minute(clock, self._minute)
@@ -68,8 +70,14 @@ class SimulatedRuntime(Runtime):
             self._clock.at(at, lambda when: report(when, failure))
             return
         self._take_in(key, revision, knobs, at)
-        self._starting[key] = (at, report)
-        self._clock.at(at + self._settings.startup_timeout, lambda when: self._give_up(key, revision, when))
+        start = self._starting[key] = (at, report)
+
+        def give_up(when: datetime) -> None:
+            if self._starting.get(key) is start:  # else it has ended; a later one may have this name too
+                del self._starting[key]
+                report(when, never_listened(revision))
+
+        self._clock.at(at + self._settings.startup_timeout, give_up)
         self._await_start(key, revision)
 
     def adopt(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
@@ -82,16 +90,18 @@ class SimulatedRuntime(Runtime):
         self._take_in(key, revision, knobs, at)
 
     def behave(self, revision: str, **changes: Unpack[Changes]) -> None:
-        """Change how a revision (short name) behaves from now on; before its deployment too."""
+        """Change how a revision (short name) of the emulator's own region behaves from now on.
+
+        It may be deployed later.
+        """
         now = self._clock.now()
         for service in self._users:
             self._draw(service, now)
         self._chosen[revision] = {**self._chosen.get(revision, {}), **changes}
-        if revision in self._knobs:
-            self._knobs[revision] = self._knobs[revision].changed(changes)
-        for key in list(self._starting):
-            if key.revision == revision:
-                self._await_start(key, None)
+        for key in [key for key in self._knobs if self._is_own(key, revision)]:
+            self._knobs[key] = self._knobs[key].changed(changes)
+        for key in [key for key in self._starting if self._is_own(key, revision)]:
+            self._await_start(key, None)
 
     def users(self, location: str, service_id: str, rps: float) -> None:
         """Let users send so many requests a second to a service, from now on."""
@@ -113,17 +123,26 @@ class SimulatedRuntime(Runtime):
         self._resize(location, service_id, at)
 
     def remove(self, key: RevisionKey) -> None:
-        """Forget a revision."""
+        """Forget a revision, and with the last one of a service all but how many users it has."""
+        now, service = self._clock.now(), (key.location, key.service)
+        users = self._users_of(*service, now)
+        self._draw(service, now)
         self._starting.pop(key, None)
-        self._knobs.pop(key.revision, None)
-        self._instances.remove(key, self._clock.now())
+        self._knobs.pop(key, None)
+        self._instances.remove(key, now)
+        if not any((one.location, one.service) == service for one in self._knobs):
+            self._users[service] = Users(now, users.rps)
 
     def _take_in(self, key: RevisionKey, revision: run_v2.Revision, knobs: Knobs, at: datetime) -> None:
         self._logs.origins.label(key, revision.labels)
-        knobs = knobs.changed(self._chosen.get(key.revision, {}))
-        self._knobs[key.revision] = knobs
+        if self._is_own(key, key.revision):
+            knobs = knobs.changed(self._chosen.get(key.revision, {}))
+        self._knobs[key] = knobs
         self._instances.add(key, revision, knobs.start_seconds, at)
         self._resize(key.location, key.service, at)
+
+    def _is_own(self, key: RevisionKey, revision: str) -> bool:
+        return (key.location, key.revision) == (self._settings.region, revision)
 
     def _resize(self, location: str, service_id: str, at: datetime) -> None:
         users = self._users_of(location, service_id, at)
@@ -134,7 +153,7 @@ class SimulatedRuntime(Runtime):
 
     def _await_start(self, key: RevisionKey, revision: run_v2.Revision | None) -> None:
         since, _ = self._starting[key]
-        knobs = self._knobs[key.revision]
+        knobs = self._knobs[key]
         if knobs.crashes and revision is not None:
             self._clock.at(since, lambda when: self._crash(key, revision, when))
         elif knobs.start_seconds < math.inf:
@@ -151,15 +170,10 @@ class SimulatedRuntime(Runtime):
         if key not in self._starting:
             return
         since, report = self._starting[key]
-        if (at - since).total_seconds() >= self._knobs[key.revision].start_seconds:
+        if (at - since).total_seconds() >= self._knobs[key].start_seconds:
             del self._starting[key]
             self._instances.start_first(key, at)
             report(at, None)
-
-    def _give_up(self, key: RevisionKey, revision: run_v2.Revision, at: datetime) -> None:
-        if key in self._starting:
-            _, report = self._starting.pop(key)
-            report(at, never_listened(revision))
 
     def _minute(self, at: datetime) -> None:
         for service in self._users:
@@ -178,7 +192,7 @@ class SimulatedRuntime(Runtime):
             self._answer(RevisionKey(*service, name), requests, until)
 
     def _answer(self, key: RevisionKey, requests: int, until: datetime) -> None:
-        knobs = self._knobs.get(key.revision)
+        knobs = self._knobs.get(key)
         if knobs is None:
             return
         failed = binomial(self._rng, requests, knobs.error_share)
@@ -187,7 +201,8 @@ class SimulatedRuntime(Runtime):
         self._instances.answer(key, (well.total + badly.total) / 1000, until)
         self._metrics.record_many(key, 200, well, until)
         self._metrics.record_many(key, ERROR, badly, until)
+        host = hostname(Destination(key.location, key.service), self._settings.region)
         for _ in range(failed):
             latency = timedelta(milliseconds=knobs.draw_latency(self._rng))
-            request = HttpRequest("GET", f"http://{key.service}.localhost/", ERROR, latency)
+            request = HttpRequest("GET", f"http://{host}/", ERROR, latency)
             self._logs.add_request(key, request, until - latency, until)

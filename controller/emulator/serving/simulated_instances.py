@@ -16,7 +16,6 @@ from controller.emulator.settings import Settings
 STARTUP_MILLISECONDS = 800.0
 STARTUP_SPREAD = 0.2
 """Median of the start of an instance, and the standard deviation of its logarithm."""
-_DEFAULT_CONCURRENCY = 80
 
 
 @dataclass
@@ -45,9 +44,10 @@ class SimulatedInstances:
 
     def add(self, key: RevisionKey, revision: run_v2.Revision, start_seconds: float, at: datetime) -> None:
         """Take in a revision, whose instances take so long to start besides what every instance takes."""
-        concurrency = revision.max_instance_request_concurrency or _DEFAULT_CONCURRENCY
         seconds = start_seconds if start_seconds < math.inf else 0.0
-        self._groups[key] = Group(concurrency, seconds, at, own_bounds(revision.scaling))
+        self._groups[key] = Group(
+            revision.max_instance_request_concurrency, seconds, at, own_bounds(revision.scaling)
+        )
 
     def start_first(self, key: RevisionKey, at: datetime) -> None:
         """Start the instance of a deployment's health check."""

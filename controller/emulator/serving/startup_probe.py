@@ -12,13 +12,13 @@ from google.cloud import run_v2
 from yarl import URL
 
 from controller.emulator.clock import Clock
+from controller.emulator.run import defaults
 from controller.emulator.run.failures import container_name, port_of
-from controller.emulator.settings import Settings
+from controller.emulator.settings import STARTUP_SECONDS, Settings
 
 POLL_SECONDS = 0.02
 LEAST_ANSWER_SECONDS = 1.0
 """Real seconds that an answer may take, however fast the clock is."""
-DEFAULT_SECONDS = 240
 _GOOD = range(200, 400)
 _REFUSED = "Connection failed with status ERROR_CONNECTION_FAILED."
 _TIMED_OUT = "Connection failed with status DEADLINE_EXCEEDED."
@@ -39,9 +39,9 @@ class StartupProbe:
     """Of an HTTP probe. A gRPC probe is one of TCP here: it asks whether somebody listens."""
     headers: dict[str, str] = field(default_factory=dict)
     initial_delay: int = 0
-    timeout: int = 1
-    period: int = 10
-    threshold: int = 3
+    timeout: int = defaults.PROBE_TIMEOUT
+    period: int = defaults.PROBE_PERIOD
+    threshold: int = defaults.PROBE_FAILURES
 
     @classmethod
     def of(cls, revision: run_v2.Revision) -> Self:
@@ -50,9 +50,7 @@ class StartupProbe:
         http = "http_get" in probe
         named = probe.http_get.port or probe.tcp_socket.port or probe.grpc.port
         if not http and "tcp_socket" not in probe and "grpc" not in probe:
-            probe = run_v2.Probe(
-                timeout_seconds=DEFAULT_SECONDS, period_seconds=DEFAULT_SECONDS, failure_threshold=1
-            )
+            probe = defaults.startup_probe(port)
         return cls(
             container_name(revision),
             port,
@@ -60,9 +58,9 @@ class StartupProbe:
             path=(probe.http_get.path or "/") if http else None,
             headers={header.name: header.value for header in probe.http_get.http_headers},
             initial_delay=probe.initial_delay_seconds,
-            timeout=probe.timeout_seconds or 1,
-            period=probe.period_seconds or 10,
-            threshold=probe.failure_threshold or 3,
+            timeout=probe.timeout_seconds or defaults.PROBE_TIMEOUT,
+            period=probe.period_seconds or defaults.PROBE_PERIOD,
+            threshold=probe.failure_threshold or defaults.PROBE_FAILURES,
         )
 
     @property
@@ -70,7 +68,7 @@ class StartupProbe:
         """Whether it is the one that a template without a probe gets."""
         numbers = (self.initial_delay, self.timeout, self.period, self.threshold)
         is_tcp = self.path is None and self.port == self.container_port
-        return is_tcp and numbers == (0, DEFAULT_SECONDS, DEFAULT_SECONDS, 1)
+        return is_tcp and numbers == (0, STARTUP_SECONDS, STARTUP_SECONDS, 1)
 
     async def passes(self, port: int, clock: Clock, settings: Settings) -> str:
         """Probe until the instance passes; return what the platform says then; raises ProbeFailedError.

@@ -154,6 +154,7 @@ def test_a_real_delay_leaves_the_clock_alone(google: Google) -> None:
 
 @pytest.mark.parametrize("hang", [False, True])
 def test_a_call_whose_answer_is_lost_was_carried_out(google: Google, hang: bool) -> None:
+    """Fact 1.2: "(`update_service` DeadlineExceeded at 15 s) may have been applied"."""
     google.two_revisions()
     google.local.fault("lost-answer", method="UpdateService", next=1, hang=hang)
     before = google.get().generation
@@ -178,6 +179,7 @@ def test_nothing_gets_through_a_partition(google: Google, hang: bool, error: typ
 
 
 def test_a_slow_operation_ends_later(google: Google) -> None:
+    """Fact 7: "RESOURCE_EXHAUSTED quota text, slow LRO, foreign writer"."""
     google.two_revisions()
     google.local.fault("slow-operation", by="5m", next=1)
     operation = google.update(traffic=[to("web-two", 100)])
@@ -191,6 +193,34 @@ def test_a_slow_operation_ends_later(google: Google) -> None:
     assert struck(google) == [(1, 1)]
 
 
+def test_a_slow_deletion_of_a_service_ends_later(google: Google) -> None:
+    google.create()
+    google.settle()
+    google.local.fault("slow-operation", method="DeleteService", by="5m", next=1)
+    operation = google.delete()
+    google.local.advance(timedelta(minutes=5))
+    assert not google.operation(operation.name).done
+    assert get(google).delete_time
+    google.local.advance(timedelta(seconds=3))
+    assert google.operation(operation.name).done
+    with pytest.raises(exceptions.NotFound):
+        get(google)
+
+
+def test_a_slow_deletion_of_a_revision_ends_later(google: Google) -> None:
+    google.two_revisions()
+    google.update(traffic=[to("web-two", 100)])
+    google.settle()
+    google.local.fault("slow-operation", method="Delete*", by="5m", next=1)
+    operation = google.revisions.delete_revision(name=f"{WEB}/revisions/web-one", timeout=SECONDS).operation
+    google.local.advance(timedelta(minutes=5))
+    assert not google.operation(operation.name).done
+    assert "web-one" in google.revision_names()
+    google.local.advance(timedelta(seconds=3))
+    assert google.operation(operation.name).done
+    assert google.revision_names() == ["web-two"]
+
+
 def test_the_clock_jumps_at_a_call(google: Google) -> None:
     google.create()
     begun = google.local.now()
@@ -201,6 +231,7 @@ def test_the_clock_jumps_at_a_call(google: Google) -> None:
 
 @pytest.mark.parametrize(("when", "seen"), [("before", 100), ("after", 0)])
 def test_somebody_else_writes_just_before_or_just_after(google: Google, when: str, seen: int) -> None:
+    """Fact 2.7: "`last_modifier`: e-mail of the last writer → foreign-change attribution"."""
     google.two_revisions()
     google.local.fault(
         "foreign-write",
@@ -267,6 +298,7 @@ def minutes(google: Google, metric: str = "request_count") -> dict[str, int]:
 
 
 def test_metrics_that_are_missing_are_missing(google: Google) -> None:
+    """Monitoring fact 1: "absent series ≠ 0 ≠ not yet arrived"."""
     a_measured(google)
     assert minutes(google).keys() == {"web-one", "web-two"}
     google.local.fault("missing-metrics", revision="web-two", metric="request_count", lasts="1h")
@@ -277,6 +309,7 @@ def test_metrics_that_are_missing_are_missing(google: Google) -> None:
 
 
 def test_metrics_that_are_late_come_later(google: Google) -> None:
+    """Monitoring fact 1: "data is not visible for up to **120 seconds**", or for longer."""
     a_measured(google)
     usual = minutes(google)["web-one"]
     google.local.fault("late-metrics", by="5m", metric="request_*")
@@ -286,6 +319,7 @@ def test_metrics_that_are_late_come_later(google: Google) -> None:
 
 
 def test_metrics_that_are_incomplete_say_so(google: Google) -> None:
+    """Monitoring fact 2: "`execution_errors` non-empty ⇒ data may be incomplete"."""
     a_measured(google)
     google.local.fault("incomplete-metrics", message="a shard is away")
     end = google.local.now()
@@ -312,7 +346,11 @@ def test_metrics_that_are_incomplete_say_so(google: Google) -> None:
         ({"kind": "error", "method": "UpdateServce"}, "did you mean UpdateService"),
         (
             {"kind": "slow-operation", "by": "1m", "method": "GetService"},
-            "no method that a fault of this kind",
+            "called 'GetService'; there are CreateService, DeleteRevision, DeleteService, UpdateService",
+        ),
+        (
+            {"kind": "slow-operation", "by": "1m", "method": "DeleteServce"},
+            "did you mean DeleteService?",
         ),
         ({"kind": "error", "code": "OK"}, "code: 'OK' is no status code; write one of ABORTED"),
         ({"kind": "error", "code": 14}, "code: 14 is no status code"),

@@ -72,6 +72,7 @@ def test_a_refusal_reads_as_googles(people: Callable[[str], As]) -> None:
 
 
 def test_what_does_not_exist_is_not_told_from_what_is_forbidden(people: Callable[[str], As]) -> None:
+    """Fact 2.5 [R]: "not found service | 404/NOT_FOUND", for those who may know."""
     who = people(AS_OWNER)
     assert "may not exist" in refused(lambda: who(ADA).get("no-such")).message
     with pytest.raises(exceptions.NotFound):
@@ -172,6 +173,7 @@ def _an_operation(local: LocalCloudRun) -> str:
 
 @pytest.mark.parametrize("method", CALLS)
 def test_each_method_asks_for_its_permissions(people: Callable[[str], As], method: str) -> None:
+    """Fact 5: "**services.patch→run.services.update + run.services.get**", and so on."""
     call, permissions = CALLS[method]
     for missing in [*sorted(permissions), ""]:
         who = people(granting(*(permissions - {missing})))
@@ -207,6 +209,7 @@ def test_every_method_that_is_served_says_what_it_needs(google: Google) -> None:
 def test_a_binding_on_a_service_counts_for_it_and_for_its_revisions_alone(
     people: Callable[[str], As],
 ) -> None:
+    """Fact 5 [I]: "a role bound only on the service resource cannot poll LROs"."""
     who = people(f"{AS_OWNER}- role: roles/run.viewer\n  members: ['user:{ADA}']\n  resource: services/web\n")
     for name in ("web", "other"):
         who(OWNER).create(name)
@@ -253,6 +256,7 @@ def test_the_permissions_that_a_caller_holds_are_told(people: Callable[[str], As
 def test_a_write_may_need_to_act_as_the_services_account(
     people: Callable[[str], As], act_as: str, fields: dict[str, Any], is_needed: bool
 ) -> None:
+    """Fact 5: "actAs unstated" for writes of traffic alone; so both can be chosen."""
     who = people(f"act_as: {act_as}\n" + granting("run.services.update", "run.services.get"))
     who(OWNER).create(revision="web-one")
     who(OWNER).settle()
@@ -274,6 +278,7 @@ def test_to_replace_a_service_by_what_it_is_needs_no_account(people: Callable[[s
 
 
 def test_an_account_can_be_lent_by_itself(people: Callable[[str], As]) -> None:
+    """Fact 5: "Plus **`iam.serviceAccounts.actAs` on the runtime service account**"."""
     account = "web@demo.iam.gserviceaccount.com"
     lent = f"- role: roles/iam.serviceAccountUser\n  members: ['user:{ADA}']\n"
     who = people(granting("run.services.create", also=f"{lent}  resource: serviceAccounts/{account}\n"))
@@ -317,6 +322,7 @@ def test_monitoring_and_logging_have_their_own_words(people: Callable[[str], As]
 def test_predefined_roles(
     people: Callable[[str], As], role: str, allowed: list[str], denied: list[str]
 ) -> None:
+    """Fact 5: "Predefined: roles/run.developer (includes run.services.update, run.revisions.*"."""
     who = people(f"{AS_OWNER}- role: {role}\n  members: [allAuthenticatedUsers]\n")
     who(OWNER).create(revision="web-one")
     who(OWNER).settle()

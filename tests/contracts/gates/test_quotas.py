@@ -36,6 +36,7 @@ def exhausted(call: Callable[[], Any]) -> Any:
 
 
 def test_reads_above_the_quota_are_refused_in_googles_words(poor_google: Google) -> None:
+    """Fact 3 [T]: "(quota metric run.googleapis.com/read_regional)", and its text."""
     for _ in range(5):
         lists(poor_google)
     error = exhausted(lambda: lists(poor_google))
@@ -51,6 +52,7 @@ def test_reads_above_the_quota_are_refused_in_googles_words(poor_google: Google)
 
 
 def test_the_next_minute_has_its_own_quota(poor_google: Google) -> None:
+    """Fact 3 [T]: "3,000 reads / 60 s"."""
     for _ in range(5):
         lists(poor_google)
     poor_google.local.advance(MINUTE - timedelta(seconds=1))
@@ -60,6 +62,7 @@ def test_the_next_minute_has_its_own_quota(poor_google: Google) -> None:
 
 
 def test_regions_and_projects_have_quotas_of_their_own(poor_google: Google) -> None:
+    """Fact 3 [T]: "Admin API per project+region"."""
     for _ in range(5):
         lists(poor_google)
     lists(poor_google, region="local-2")
@@ -68,6 +71,7 @@ def test_regions_and_projects_have_quotas_of_their_own(poor_google: Google) -> N
 
 
 def test_writes_are_counted_apart_from_reads(poor_google: Google) -> None:
+    """Fact 3 [T]: "3,000 reads / 60 s, 180 writes / 60 s"."""
     poor_google.create("one")
     poor_google.create("two")
     error = exhausted(lambda: poor_google.create("three"))
@@ -79,6 +83,7 @@ def test_writes_are_counted_apart_from_reads(poor_google: Google) -> None:
 
 
 def test_entries_list_has_the_scarcest_quota(poor_google: Google) -> None:
+    """Fact 3 [T]: "Cloud Logging reads are far scarcer"; "ReadRequestsPerMinutePerProject"."""
     for _ in range(3):
         lists_logs(poor_google)
     error = exhausted(lambda: lists_logs(poor_google))
@@ -87,7 +92,7 @@ def test_entries_list_has_the_scarcest_quota(poor_google: Google) -> None:
 
 
 def test_googles_numbers_are_the_default(google: Google) -> None:
-    """Facts: 3,000 reads and 180 writes a minute and region; 60 entries.list a minute and project."""
+    """Fact 3 [T]: "180 writes / 60 s"; Monitoring fact 3: "Quota **60 entries.list/min/project"."""
     for _ in range(60):
         lists_logs(google)
     exhausted(lambda: lists_logs(google))

@@ -1,19 +1,34 @@
 """Whatever the filter, it is read or refused, and what is read means what it says."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from google.cloud.logging_v2 import types
+from google.protobuf import json_format
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.emulator.clock import MANUAL_START
 from controller.emulator.errors import ApiError
 from controller.emulator.filter_syntax import Predicate
-from controller.emulator.logs.entries import REQUESTS, Entry, HttpRequest, JsonPayload, Origin, Severity
+from controller.emulator.logs.entries import (
+    REQUESTS,
+    Entry,
+    HttpRequest,
+    JsonPayload,
+    More,
+    MoreOfRequest,
+    Operation,
+    Origin,
+    ProtoPayload,
+    Severity,
+    SourceLocation,
+)
 from controller.emulator.logs.filter import parse_log_filter, times_in
+from controller.emulator.logs.messages import show
 from controller.emulator.logs.values import fold
 
 SECOND = timedelta(seconds=1)
@@ -39,6 +54,41 @@ ENTRIES = [
     entry_with(2, {"kind": "b"}, 500, JsonPayload({"n": 2, "deep": [{"x": "some"}]}, 0), 0),
     entry_with(3, {}, 0, "", 503),
     entry_with(4, {"kind": "A"}, 400, JsonPayload({"n": "2", "none": None}, 0), 404),
+]
+
+
+FULL = [
+    *ENTRIES,
+    ENTRIES[0]._replace(
+        request=HttpRequest(
+            "POST", "http://api.localhost/x", 204, SECOND, 7, 9, "agent", more=MoreOfRequest("::1", "seven")
+        ),
+        payload=ProtoPayload(
+            {
+                "@type": "type.googleapis.com/google.cloud.audit.AuditLog",
+                "methodName": "Get",
+                "status": {"code": 5, "message": "nowhere"},
+            },
+            0,
+        ),
+        more=More("id", "7", True, Operation("x", "web", first=True), SourceLocation("some.py", 7, "get")),
+    ),
+]
+"""With every message that an entry can have."""
+LogEntry: Any = types.LogEntry.pb()
+OPERATORS = ["=", "!=", "<", "<=", ">", ">=", ":", "=~", "!~"]
+VALUES = [
+    "some",
+    '"some"',
+    "2",
+    '"2"',
+    "1e3",
+    "true",
+    "null",
+    "5s",
+    '"2026-01-05T09:00:00Z"',
+    '""',
+    "WARNING",
 ]
 
 
@@ -135,6 +185,7 @@ PIECES = [
     *('"', "'", "(", ")", "=", "!=", "=~", "!~", ":", ":*", "<", ">=", ",", "-", "--", "*", " ", "\n", "\\"),
     *("AND", "OR", "NOT", "severity", "timestamp", "labels.", "jsonPayload.a", "httpRequest.latency"),
     *("log_id", "sample", "source", "insertId", "2026-01-05T09:00:00Z", "2026-01-05", "1e999", "-5", "5s"),
+    *("httpRequest", "jsonPayload", "httpRequest:", "resource:", "labels:", "jsonPayload:"),
     *("ERROR", "true", "null", '"a.b"', "labels", "resource", "operation.id", "0.1", "[", "{9", "\u00df"),
 ]
 
@@ -147,6 +198,7 @@ PIECES = [
 @example("severity>=1e999")
 @example('labels."\\')
 @example("jsonPayload=~x")
+@example('httpRequest:"x"')
 @example('textPayload=~"\\C"')
 def test_a_filter_is_read_or_refused_and_nothing_else_happens(text: str) -> None:
     matches = read_or_refused(text)
@@ -154,7 +206,7 @@ def test_a_filter_is_read_or_refused_and_nothing_else_happens(text: str) -> None
         assert " at position " in matches.message
         return
     times_in(matches)
-    for entry in ENTRIES:
+    for entry in FULL:
         assert matches(entry) in {True, False}
 
 
@@ -163,6 +215,76 @@ def read_or_refused(text: str) -> Predicate[Entry] | ApiError:
         return parse_log_filter(text)
     except ApiError as error:
         return error
+
+
+WORDS = ["get", "web", "some", "http", "agent", "seven", "cloud_run_revision", "nowhere", "x", "/", ""]
+MESSAGES = ["httpRequest", "resource", "resource.labels", "labels", "jsonPayload", "protoPayload"]
+MESSAGES += ["operation", "sourceLocation"]
+
+
+@given(st.sampled_from(MESSAGES), st.one_of(st.sampled_from(WORDS), st.text("abestw", max_size=3)))
+def test_a_message_is_searched_in_all_its_texts(message: str, word: str) -> None:
+    matches = parse_log_filter(f'{message}:"{word}"')
+    for entry in FULL:
+        assert matches(entry) == any(word in text.lower() for text in texts_in(entry, message))
+
+
+@given(st.sampled_from(MESSAGES), st.sampled_from(OPERATORS), st.sampled_from(VALUES))
+def test_a_message_can_be_searched_and_nothing_else(message: str, operator: str, value: str) -> None:
+    matches = read_or_refused(f"{message}{operator}{value}")
+    assert isinstance(matches, ApiError) == (operator != ":")
+    if not isinstance(matches, ApiError):
+        for entry in FULL:
+            assert matches(entry) in {True, False}
+
+
+@given(st.sampled_from(MESSAGES))
+def test_a_message_is_there_or_not(message: str) -> None:
+    matches = parse_log_filter(f"{message}:*")
+    for entry in FULL:
+        assert matches(entry) == bool(as_the_api_shows(entry, message))
+
+
+@given(
+    st.sampled_from(["jsonPayload.deep", "protoPayload.status"]),
+    st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
+    st.sampled_from(VALUES),
+)
+def test_an_object_in_a_payload_compares_with_nothing(path: str, operator: str, value: str) -> None:
+    matches = parse_log_filter(f"{path}{operator}{value}")
+    assert not any(matches(entry) for entry in FULL)
+
+
+@given(st.sampled_from(["jsonPayload.deep", "protoPayload.status"]), st.sampled_from(WORDS))
+def test_an_object_in_a_payload_is_searched_as_a_message_is(path: str, word: str) -> None:
+    matches = parse_log_filter(f'{path}:"{word}"')
+    for entry in FULL:
+        assert matches(entry) == any(word in text.lower() for text in texts_in(entry, path))
+
+
+def as_the_api_shows(entry: Entry, message: str) -> Any:
+    """Return a message in an entry as JSON; None if the entry has none."""
+    target = LogEntry()
+    show(target, entry)
+    found: Any = json_format.MessageToDict(target)
+    for name in message.split("."):
+        found = (found or {}).get(name)
+    return found
+
+
+def texts_in(entry: Entry, message: str) -> list[str]:
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            for name, one in value.items():
+                if name != "latency":  # a search finds no times
+                    yield from texts(one)
+        elif isinstance(value, list):
+            for one in value:
+                yield from texts(one)
+
+    return list(texts(as_the_api_shows(entry, message)))
 
 
 @given(st.text(max_size=20))

@@ -1,6 +1,7 @@
 """What WriteLogEntries takes, fills in and refuses; logs that are listed and deleted."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from google.api.monitored_resource_pb2 import MonitoredResource
@@ -206,6 +207,12 @@ def test_logs_that_have_entries_are_listed(google: Google) -> None:
     assert names == expected
     in_pages = google.logs.list_logs(request={"parent": "projects/demo", "page_size": 1}, timeout=SECONDS)
     assert list(in_pages) == expected
+
+
+@pytest.mark.parametrize("wrong", [{"page_size": -1}, {"page_token": "x"}, {"page_token": "9" * 5000}])
+def test_a_page_of_logs_that_cannot_be_is_refused(google: Google, wrong: dict[str, Any]) -> None:
+    with pytest.raises(exceptions.InvalidArgument):
+        google.logs.list_logs(request={"parent": "projects/demo", **wrong}, timeout=SECONDS)
 
 
 def test_a_deleted_log_comes_back_with_its_next_entry(google: Google) -> None:

@@ -1,9 +1,12 @@
 """The filter language of Monitoring, which is not that of Logging."""
 
+from datetime import timedelta
+
 import pytest
 from google.api_core import exceptions
+from google.cloud import monitoring_v3
 
-from contracts.conftest import Google
+from contracts.conftest import SECONDS, Google
 from controller.emulator.names import RevisionKey
 
 from .measured import COUNT, INSTANCES, LATENCIES, ONE, TWO, Measured, integers, measured_by
@@ -198,3 +201,14 @@ def test_a_label_or_resource_that_the_metric_does_not_have_is_refused(
 def test_the_metric_may_be_named_twice_in_the_same_way(measured: Measured) -> None:
     (series,) = measured.ask(COUNT, f'{PREFIX} AND metric.labels.response_code="503"')
     assert integers(series) == [1]
+
+
+def test_a_refusal_that_quotes_a_very_long_word_still_arrives(google: Google) -> None:
+    end = google.local.now()
+    request = monitoring_v3.ListTimeSeriesRequest(
+        name="projects/demo",
+        filter=f'metric.type="run.googleapis.com/request_count" {"x" * 19_000}="a"',
+        interval=monitoring_v3.TimeInterval(start_time=end - timedelta(minutes=1), end_time=end),
+    )
+    with pytest.raises(exceptions.InvalidArgument, match="unknown field"):
+        google.metrics.list_time_series(request=request, timeout=SECONDS)

@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.cloud import monitoring_v3
 
 from contracts.conftest import SECONDS, Google
-from controller.emulator.names import RevisionKey
+from controller.emulator.names import project_number
 
 from .measured import (
     COUNT,
@@ -179,10 +179,9 @@ def test_a_revision_that_comes_back_has_zeros_again(measured: Measured) -> None:
 def test_points_older_than_six_weeks_are_gone(measured: Measured) -> None:
     """Retention of run.googleapis.com/*: 6 weeks."""
     measured.counts([7])
-    later = 6 * 7 * 24 * 60 + 30.0
-    measured.google.local.advance(timedelta(minutes=later) - timedelta(hours=3))
+    measured.google.local.advance(timedelta(weeks=6) - timedelta(hours=3))
     assert [integers(one) for one in measured.ask()] == [[7]]
-    measured.record(later, 80, key=RevisionKey("local-1", "other", "other-one"))
+    measured.google.local.advance(timedelta(minutes=1))
     assert measured.ask() == []
 
 
@@ -224,6 +223,15 @@ def test_another_project_is_one_that_may_not_be_read(
     with pytest.raises(exceptions.PermissionDenied) as caught:
         call(request={"name": "projects/other", **request_}, timeout=SECONDS)
     assert caught.value.message == f"Permission {permission} denied (or the resource may not exist)."
+
+
+def test_the_project_s_number_names_the_same_project(measured: Measured) -> None:
+    measured.counts([1])
+    project, metrics = f"projects/{project_number('demo')}", measured.google.metrics
+    assert [integers(one) for one in measured.ask(name=project)] == [[1]]
+    assert len(list(metrics.list_metric_descriptors(name=project, timeout=SECONDS))) == 6
+    found = metrics.get_metric_descriptor(name=f"{project}/metricDescriptors/{COUNT}", timeout=SECONDS)
+    assert found.name == f"projects/demo/metricDescriptors/{COUNT}"
 
 
 def test_a_name_that_is_no_project_is_refused(google: Google) -> None:

@@ -45,6 +45,7 @@ def test_counts_follow_the_split(google: Google) -> None:
 
 
 def test_failures_are_a_series_of_their_own_and_absent_when_there_are_none(google: Google) -> None:
+    """Fact 1: "'no 5xx series' is the normal healthy case"."""
     google.two_revisions(ERROR_SHARE="0.1")
     google.update(traffic=[to("web-one", 50), to("web-two", 50)])
     google.settle()
@@ -57,6 +58,7 @@ def test_failures_are_a_series_of_their_own_and_absent_when_there_are_none(googl
 
 
 def test_a_minute_is_visible_only_after_the_delay(google: Google) -> None:
+    """Fact 1: "Sampled every 60 seconds. After sampling, data is not visible for up to **120 seconds**"."""
     google.create()
     google.settle()
     google.local.users("web", rps=20)
@@ -69,6 +71,10 @@ def test_a_minute_is_visible_only_after_the_delay(google: Google) -> None:
 
 
 def test_idle_minutes_are_zero_counts_and_no_latencies(google: Google) -> None:
+    """Fact 1: "request_count returned explicit **0** points for every idle minute (instances still alive)",
+
+    and "request_latencies returned **no point at all** for idle minutes".
+    """
     google.create()
     google.settle()
     start, end = busy(google, minutes=2)
@@ -80,15 +86,8 @@ def test_idle_minutes_are_zero_counts_and_no_latencies(google: Google) -> None:
     assert len(latencies.points) == 2
 
 
-def test_after_the_last_instance_there_are_no_points(google: Google) -> None:
-    google.two_revisions()
-    google.update(traffic=[to("web-two", 100)])
-    google.local.advance(timedelta(minutes=40))
-    end = whole_minute(google.local.now())
-    assert not google.series("request_count", end - 5 * MINUTE, end)
-
-
 def test_rate_is_per_second(google: Google) -> None:
+    """Fact 2: "ALIGN_RATE 60 s gave 0.32/s = 19.2 requests"."""
     google.create()
     google.settle()
     start, end = busy(google)
@@ -100,6 +99,10 @@ def test_rate_is_per_second(google: Google) -> None:
 
 
 def test_histograms_have_google_s_buckets(google: Google) -> None:
+    """Fact 1: "exponential, scale = 10 (ms), growth_factor = 1.1, 135 bounds", so 134 finite buckets;
+
+    and "sum(bucket_counts)==count".
+    """
     google.create(LATENCY_MS="80")
     google.settle()
     start, end = busy(google)
@@ -115,6 +118,7 @@ def test_histograms_have_google_s_buckets(google: Google) -> None:
 
 
 def test_percentiles_of_merged_histograms(google: Google) -> None:
+    """Fact 2: "ALIGN_DELTA + REDUCE_PERCENTILE_99 → DOUBLE from the merged histogram"."""
     google.create(LATENCY_MS="80")
     google.settle()
     start, end = busy(google)

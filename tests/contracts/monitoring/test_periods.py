@@ -1,5 +1,7 @@
 """The interval that is asked for, and the periods it is cut into, whole minutes or not."""
 
+import time
+
 import pytest
 from google.api import metric_pb2
 from google.api_core import exceptions
@@ -101,6 +103,45 @@ def test_an_interval_over_all_time_costs_no_more_than_its_points(measured: Measu
     measured.counts([1, 2])
     (series,) = measured.aligned("ALIGN_DELTA", start=-(50 * 365 * 24 * 60), end=120)
     assert integers(series) == [2, 1]
+
+
+YEAR = 365 * 24 * 60.0
+"""In minutes."""
+
+
+@pytest.mark.parametrize("future", [10, YEAR, 10 * YEAR, 7900 * YEAR])
+def test_an_end_in_the_future_shows_what_is_visible_now(measured: Measured, future: float) -> None:
+    measured.counts([1, 2, 4])
+    begin = time.monotonic()
+    for found in (
+        measured.ask(end=180 + future),
+        measured.aligned("ALIGN_DELTA", end=180 + future),
+        measured.aligned("ALIGN_SUM", end=180 + future, reducer="REDUCE_SUM"),
+    ):
+        assert [ends(one) for one in found] == [[3, 2, 1]]
+        assert [integers(one) for one in found] == [[4, 2, 1]]
+    assert time.monotonic() - begin < 2  # it took minutes, and gigabytes
+
+
+def test_windows_are_cut_backwards_from_an_end_in_the_future(measured: Measured) -> None:
+    measured.counts([60] * 178)
+    (series,) = measured.aligned("ALIGN_DELTA", period=7, start=160, end=160 + 1000 * 7 + 0.5)
+    assert ends(series) == [181.5, 174.5, 167.5]
+    assert integers(series)[1:] == [420, 420]
+    assert integers(series)[0] == pytest.approx(3.5 * 60)  # from 174.5 to the newest visible minute
+
+
+def test_a_period_of_two_years_holds_everything(measured: Measured) -> None:
+    measured.counts([1, 2, 4])
+    (series,) = measured.aligned("ALIGN_DELTA", period=104 * 7 * 24 * 60)
+    assert integers(series) == [7]
+
+
+@pytest.mark.parametrize("period", [0, 59.999 / 60, -1, 104 * 7 * 24 * 60 + 1, 1e9])
+def test_a_period_that_is_too_short_or_too_long_is_refused(measured: Measured, period: float) -> None:
+    """Fact 2: "alignment_period ≥ 60 s; required when aligner ≠ ALIGN_NONE"."""
+    with pytest.raises(exceptions.InvalidArgument, match=r"aggregation\.alignmentPeriod"):
+        measured.aligned("ALIGN_DELTA", period=period)
 
 
 # --- whole minutes, and those that are cut in two ---

@@ -37,6 +37,7 @@ def message(answer: Any) -> str:
 
 
 def test_a_write_is_answered_before_it_is_in_force(rest: Rest) -> None:
+    """Fact 2.1 [R]: "generation 2, observedGeneration 1", and Ready pending."""
     status, written = rest("POST", f"{NAMESPACE}/services", a_service())
     assert status == 200
     assert written["metadata"]["generation"] > written["status"]["observedGeneration"]
@@ -48,6 +49,7 @@ def test_a_write_is_answered_before_it_is_in_force(rest: Rest) -> None:
 
 
 def test_replacing_a_service_with_itself_makes_no_revision(rest: Rest) -> None:
+    """Fact 2.3: "Only a change of `template` (or force_new_revision) creates one"."""
     before = rest.create()
     status, _ = rest.replace(before)
     after = rest.get()
@@ -57,6 +59,7 @@ def test_replacing_a_service_with_itself_makes_no_revision(rest: Rest) -> None:
 
 
 def test_replacing_traffic_keeps_what_only_v2_knows_of_the_template(rest: Rest) -> None:
+    """Fact 2.3 [T]: "revision count 4→4, latestCreated unchanged"."""
     template = {"containers": [{"image": "i"}], "serviceMesh": {"mesh": "m"}}
     rest("POST", f"/v2/{PARENT}/services?serviceId=web", {"template": template})
     rest.local.advance(RECONCILED)
@@ -68,6 +71,7 @@ def test_replacing_traffic_keeps_what_only_v2_knows_of_the_template(rest: Rest) 
 
 
 def test_a_stale_version_is_refused_whatever_v2_makes_of_etags(rest: Rest) -> None:
+    """Fact 2.2 [T]: "v1 `replaceService` with `metadata.resourceVersion` really enforces it: HTTP 409"."""
     stale = rest.create()
     current = rest.replace(stale)[1]["metadata"]["resourceVersion"]
     status, refused = rest.replace(stale)
@@ -81,6 +85,7 @@ def test_a_stale_version_is_refused_whatever_v2_makes_of_etags(rest: Rest) -> No
 
 
 def test_what_is_written_while_a_call_is_under_way_is_not_overwritten(rest: Rest) -> None:
+    """Fact 2.2 [T]: "HTTP 409 status ABORTED"."""
     service = rest.create()
     rest.local.fault("foreign-write", service="web", annotations={"a": "b"}, next=1, method="UpdateService")
     assert rest.replace(service)[0] == 409
@@ -95,6 +100,7 @@ def test_a_dry_run_changes_nothing(rest: Rest) -> None:
 
 
 def test_revisions_are_selected_by_service_and_nonce(rest: Rest) -> None:
+    """gcloud facts 4: "nonce label must survive (gcloud selects by it)"."""
     rest.create("web")
     rest.create("api")
     assert [name[:3] for name in rest.revisions("serving.knative.dev/service%20%3D%20web")] == ["web"]
@@ -103,6 +109,7 @@ def test_revisions_are_selected_by_service_and_nonce(rest: Rest) -> None:
 
 
 def test_lists_come_in_pages_where_a_limit_is_asked_for(rest: Rest) -> None:
+    """gcloud facts 3: "paging is `metadata.continue` + `?continue=&limit=`"."""
     for name in ("a", "b", "c"):
         rest.create(name)
     _, first = rest("GET", f"{NAMESPACE}/services?limit=2")
@@ -112,6 +119,7 @@ def test_lists_come_in_pages_where_a_limit_is_asked_for(rest: Rest) -> None:
 
 
 def test_the_host_names_the_region_and_the_project_may_be_its_number(rest: Rest) -> None:
+    """gcloud facts 4: "take the region from the host prefix, project number = id"."""
     by_number = NAMESPACE.replace("demo", project_number("demo"))
     elsewhere = {"Host": "europe-west1-run.localhost:8081"}
     assert rest("POST", f"{by_number}/services", a_service(), elsewhere)[0] == 200
@@ -124,6 +132,7 @@ def test_the_host_names_the_region_and_the_project_may_be_its_number(rest: Rest)
 
 
 def test_it_answers_as_a_proxy_and_passes_nothing_on(rest: Rest) -> None:
+    """gcloud facts 4: "accept absolute-form request targets, refuse CONNECT"."""
     rest.create()
     assert rest("GET", f"http://local-1-run.localhost:8081{NAMESPACE}/services/web")[0] == 200
     host, _, port = rest.local.admin_address.rpartition(":")

@@ -1,11 +1,16 @@
 """Limits: names, keys, sizes and numbers that Cloud Run refuses to go beyond."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
+from google.protobuf import duration_pb2
 
 from contracts.cloud import Cloud, to
-from contracts.conftest import Google
+from contracts.conftest import SECONDS, Google
+from controller.emulator.names import project_number
 
 RESERVED = ("run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev", "autoscaling.knative.dev")
 
@@ -134,3 +139,160 @@ def test_the_oldest_tags_without_traffic_go_when_there_are_too_many(google: Goog
     assert [target.tag for target in web.traffic] == ["serves"]
     assert [status.tag for status in web.traffic_statuses] == ["serves"]
     assert len(shop.traffic) == 2000
+
+
+def seconds(number: int) -> duration_pb2.Duration:
+    return duration_pb2.Duration(seconds=number)
+
+
+def scaled(**counts: int) -> run_v2.RevisionScaling:
+    return run_v2.RevisionScaling(**counts)
+
+
+def with_port(number: int) -> run_v2.Container:
+    return run_v2.Container(ports=[run_v2.ContainerPort(container_port=number)])
+
+
+def with_probe(**fields: Any) -> run_v2.Container:
+    return run_v2.Container(startup_probe=run_v2.Probe(**fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("max_instance_request_concurrency", {"max_instance_request_concurrency": -1}),
+        ("max_instance_request_concurrency", {"max_instance_request_concurrency": 1001}),
+        ("timeout", {"timeout": seconds(-5)}),
+        ("timeout", {"timeout": seconds(3601)}),
+        ("timeout", {"timeout": seconds(2**62)}),
+        ("scaling.min_instance_count", {"scaling": scaled(min_instance_count=-1)}),
+        ("scaling.max_instance_count", {"scaling": scaled(max_instance_count=-1)}),
+        ("scaling.max_instance_count", {"scaling": scaled(max_instance_count=1_000_000)}),
+        ("scaling.min_instance_count", {"scaling": scaled(min_instance_count=10, max_instance_count=1)}),
+        ("scaling.min_instance_count", {"scaling": scaled(min_instance_count=101)}),
+        ("execution_environment", {"execution_environment": 77}),
+        ("containers[0].ports[0].container_port", {"containers": [with_port(0)]}),
+        ("containers[0].ports[0].container_port", {"containers": [with_port(-1)]}),
+        ("containers[0].ports[0].container_port", {"containers": [with_port(65536)]}),
+        ("containers", {"containers": []}),
+        ("containers", {"containers": [run_v2.Container(), run_v2.Container()]}),
+        ("containers", {"containers": [with_port(8080), with_port(8081)]}),
+        ("containers[0].startup_probe.timeout_seconds", {"containers": [with_probe(timeout_seconds=-1)]}),
+        ("containers[0].startup_probe.timeout_seconds", {"containers": [with_probe(timeout_seconds=11)]}),
+        ("containers[0].startup_probe.period_seconds", {"containers": [with_probe(period_seconds=241)]}),
+        ("containers[0].startup_probe.failure_threshold", {"containers": [with_probe(failure_threshold=-5)]}),
+        (
+            "containers[0].startup_probe.initial_delay_seconds",
+            {"containers": [with_probe(initial_delay_seconds=241)]},
+        ),
+        (
+            "containers[0].startup_probe.tcp_socket.port",
+            {"containers": [with_probe(tcp_socket=run_v2.TCPSocketAction(port=65536))]},
+        ),
+    ],
+)
+def test_numbers_of_a_template_outside_their_range_are_refused(
+    google: Google, field: str, wrong: dict[str, Any]
+) -> None:
+    """The ranges are those of the API's own descriptions; a bound of 1000 instances is ours."""
+    template = google.template()
+    for name, value in wrong.items():
+        setattr(template, name, value)
+    with pytest.raises(exceptions.InvalidArgument) as refusal:
+        google.create_as(run_v2.Service(template=template))
+    (violation,) = refusal.value.details[0].field_violations
+    assert violation.field == f"Violation in CreateServiceRequest.service.template.{field}"
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("scaling.min_instance_count", {"scaling": run_v2.ServiceScaling(min_instance_count=-3)}),
+        ("scaling.max_instance_count", {"scaling": run_v2.ServiceScaling(max_instance_count=2**31 - 1)}),
+        ("scaling.manual_instance_count", {"scaling": run_v2.ServiceScaling(manual_instance_count=1001)}),
+        (
+            "scaling.min_instance_count",
+            {"scaling": run_v2.ServiceScaling(min_instance_count=5, max_instance_count=4)},
+        ),
+        ("scaling.scaling_mode", {"scaling": run_v2.ServiceScaling(scaling_mode=9)}),
+        ("ingress", {"ingress": 77}),
+        ("launch_stage", {"launch_stage": 99}),
+        ("traffic[0].type", {"traffic": [run_v2.TrafficTarget(type_=77, percent=100)]}),
+    ],
+)
+def test_numbers_of_a_service_that_mean_nothing_are_refused_and_nothing_changes(
+    google: Google, field: str, wrong: dict[str, Any]
+) -> None:
+    google.create()
+    google.settle()
+    before = google.get()
+    with pytest.raises(exceptions.InvalidArgument) as refusal:
+        google.update(**wrong)
+    (violation,) = refusal.value.details[0].field_violations
+    assert violation.field == f"Violation in UpdateServiceRequest.service.{field}"
+    assert google.get() == before
+
+
+def test_numbers_at_the_ends_of_their_ranges_are_taken(google: Google) -> None:
+    template = google.template(revision="web-one")
+    template.max_instance_request_concurrency = 1000
+    template.timeout = seconds(3600)
+    template.scaling = scaled(max_instance_count=1000)
+    template.containers[0].ports = with_port(65535).ports
+    template.containers[0].startup_probe = with_probe(timeout_seconds=240, period_seconds=240).startup_probe
+    google.create_as(run_v2.Service(template=template))
+    google.settle()
+    assert google.get().terminal_condition.state == run_v2.Condition.State.CONDITION_SUCCEEDED
+
+
+@pytest.mark.parametrize("other", ["other", "shop", "123"])
+def test_another_project_is_refused_as_one_that_the_caller_may_not_write(google: Google, other: str) -> None:
+    parent = f"projects/{other}/locations/local-1"
+    service = run_v2.Service(template=google.template())
+    tries: list[Callable[[], object]] = [
+        lambda: google.services.create_service(
+            parent=parent, service_id="web", service=service, timeout=SECONDS
+        ),
+        lambda: google.write(
+            run_v2.Service(name=f"{parent}/services/web", template=google.template()), allow_missing=True
+        ),
+    ]
+    for attempt in tries:
+        with pytest.raises(exceptions.PermissionDenied, match=r"'run\.services\.create' denied "):
+            attempt()
+    with pytest.raises(exceptions.NotFound):
+        google.services.get_service(name=f"{parent}/services/web", timeout=SECONDS)
+
+
+def test_the_number_of_the_project_stands_for_its_id(google: Google) -> None:
+    google.services.create_service(
+        parent=f"projects/{project_number('demo')}/locations/local-1",
+        service_id="web",
+        service=run_v2.Service(template=google.template()),
+        timeout=SECONDS,
+    )
+    assert google.get().name == google.full()
+
+
+@pytest.mark.parametrize("region", ["-", "EU", "eu.west"])
+def test_what_is_no_region_is_refused(google: Google, region: str) -> None:
+    with pytest.raises(exceptions.InvalidArgument, match=f"'{region}' .* is not a region"):
+        google.services.create_service(
+            parent=f"projects/demo/locations/{region}",
+            service_id="web",
+            service=run_v2.Service(template=google.template()),
+            timeout=SECONDS,
+        )
+
+
+def test_a_revision_of_another_service_is_refused_and_our_own_is_known_by_each_of_its_names(
+    google: Google,
+) -> None:
+    google.create(revision="web-one")
+    google.settle()
+    by_number = google.full(revision="web-one").replace("/demo/", f"/{project_number('demo')}/")
+    for name in ("web-one", google.full(revision="web-one"), by_number):
+        google.update(traffic=[to(name, 100)])
+        assert google.get().traffic == [to("web-one", 100)]
+    with pytest.raises(exceptions.InvalidArgument, match="is not a revision of the service 'web'"):
+        google.update(traffic=[to(google.full("shop", revision="web-one"), 100)])

@@ -61,7 +61,11 @@ def test_revisions_are_listed_over_pages(cloud: Cloud) -> None:
     assert [names for names in pages if names] == [[cloud.named("two")], [cloud.named("one")]]
 
 
-@pytest.mark.parametrize("request_", [{"page_size": -1}, {"page_token": "not-a-token"}])
+@pytest.mark.parametrize(
+    "request_",
+    [{"page_size": -1}, {"page_token": "not-a-token"}, {"page_token": "1" * 5000}],
+    ids=["size", "token", "long token"],
+)
 def test_bad_pages_are_refused(google: Google, request_: dict[str, Any]) -> None:
     google.create()
     with pytest.raises(exceptions.InvalidArgument, match="Invalid page"):

@@ -56,6 +56,16 @@ def test_waiting_may_end_before_the_operation(google: Google) -> None:
     assert not google.wait(name, seconds=0.05).done
 
 
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), -1])
+def test_a_timeout_that_is_none_is_refused(google: Google, seconds: int) -> None:
+    """A google.protobuf.Duration has at most 315,576,000,000 seconds."""
+    request = operations_pb2.WaitOperationRequest(name=google.create().name)
+    request.timeout.seconds = seconds
+    with pytest.raises(grpc.RpcError, match="Invalid timeout") as refusal:
+        google.operations.WaitOperation(request, timeout=SECONDS)
+    assert code_of(refusal) is grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_waiting_ends_with_the_operation(google: Google) -> None:
     """Fact 1.2 [M]: WaitOperation "0.30 s for a 0.3 s op": it answers when the operation is done."""
     name = google.create().name

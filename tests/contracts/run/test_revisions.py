@@ -8,7 +8,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
-from contracts.cloud import SECONDS, Cloud, shown, to
+from contracts.cloud import SECONDS, Cloud, percents, shown, to
 from contracts.conftest import Google
 
 State = run_v2.Condition.State
@@ -218,6 +218,35 @@ def test_only_retired_revisions_are_deleted(cloud: Cloud) -> None:
     cloud.revisions.delete_revision(name=cloud.full(revision=cloud.named("two")), timeout=SECONDS)
     cloud.settle()
     assert cloud.named("one") in cloud.revision_names()
+
+
+def test_a_revision_that_starts_is_not_retired(google: Google) -> None:
+    """Fact 2.6 [P]: "Only retired revisions can be deleted with this API"; what waits for it ends as ever."""
+    google.create(revision="web-one")
+    google.settle()
+    second = google.update(template=google.template(revision="web-two", START_SECONDS="30"))
+    google.settle()
+    google.update(template=google.template(revision="web-three", CRASH="1"))
+    google.settle()
+    with pytest.raises(exceptions.FailedPrecondition, match="only retired ones can be"):
+        google.revisions.delete_revision(name=google.full(revision="web-two"), timeout=SECONDS)
+    google.local.advance(timedelta(seconds=30))
+    assert google.operation(second.name).done
+    assert not google.get().reconciling
+    assert google.get().latest_ready_revision == google.full(revision="web-two")
+    assert "web-two" in google.revision_names()
+
+
+def test_traffic_does_not_go_to_a_revision_that_is_being_deleted(google: Google) -> None:
+    """Fact 2.5 [T]: "does not exist or is deleted", also where the clock was set back in between."""
+    google.two_revisions()
+    google.update(template=google.template(revision="web-three"))
+    google.settle()
+    google.revisions.delete_revision(name=google.full(revision="web-two"), timeout=SECONDS)
+    google.local.jump_clock(timedelta(seconds=-30))
+    failed = google.outcome(google.update(traffic=[to("web-two", 100)]))
+    assert "'web-two' does not exist or is deleted" in failed.error.message
+    assert percents(google.get()) == {"web-one": 100}
 
 
 def test_a_deleted_revision_is_gone_when_its_operation_is_done(google: Google) -> None:

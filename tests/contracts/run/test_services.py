@@ -4,6 +4,8 @@ A test quotes the fact that it shows. Evidence in brackets: R = recorded answers
 description, D = documentation, T = a third party's report, M = measured, I = inferred.
 """
 
+from datetime import timedelta
+
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
@@ -192,6 +194,21 @@ def test_a_failed_service_recovers_with_a_good_revision(cloud: Cloud) -> None:
     assert service.terminal_condition.state == State.CONDITION_SUCCEEDED
     assert service.latest_ready_revision == cloud.full(revision=cloud.named("good"))
     assert service.uri
+
+
+def test_a_write_during_the_first_start_waits_for_it(google: Google) -> None:
+    """Fact 2.5 [R]: a revision that is not ready fails an operation; one that is still starting does not."""
+    creation = google.create(START_SECONDS="30")
+    google.local.advance(timedelta(seconds=1))
+    change = google.update(annotations={"example.com/a": "1"})
+    google.settle()
+    assert not google.operation(change.name).done
+    assert google.get().reconciling
+    assert not google.get().conditions
+    google.local.advance(timedelta(seconds=30))
+    for operation in (creation, change):
+        assert google.operation(operation.name).HasField("response")
+    assert google.get().terminal_condition.state == State.CONDITION_SUCCEEDED
 
 
 def test_a_revision_that_never_listens_fails_at_the_startup_probe_s_timeout(google: Google) -> None:

@@ -1,11 +1,20 @@
 """Traffic is checked, resolved and moved as Cloud Run does it."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
 from contracts.cloud import Cloud, desired, percents, shown, to
-from contracts.conftest import Google
+from contracts.conftest import SIMULATED, Google, a_google
+from controller.emulator.monitoring.store import Metrics
+
+
+def counts_of(metrics: Metrics, revision: str) -> int:
+    """Return how many requests a revision has answered."""
+    return sum(sum(by_code.values()) for key, by_code in metrics.totals().items() if key.revision == revision)
 
 
 def test_a_split_is_served_once_it_is_reconciled(cloud: Cloud) -> None:
@@ -146,6 +155,53 @@ def test_latest_moves_to_a_newer_revision_when_it_is_ready(google: Google) -> No
     assert percents(service) == {"": 100}
 
 
+def test_what_is_refused_leaves_the_status_with_what_is_served(google: Google) -> None:
+    """Section 7: "desired≠effective persists; **effective traffic unchanged**"; LATEST moves on."""
+    google.create(revision="web-one")
+    google.settle()
+    google.update(traffic=[to("", 100, tag="now")])
+    google.settle()
+    google.update(traffic=[to("web-nine", 100)])
+    google.settle()
+    assert percents(google.get()) == {"": 100}
+    google.update(template=google.template(revision="web-two"))
+    google.settle()
+    google.local.users("web", rps=50)
+    google.local.advance(timedelta(minutes=2))
+    service = google.get()
+    answered = google.local.measure(lambda metrics: {key.revision for key in metrics.totals()})
+    assert service.latest_ready_revision == google.full(revision="web-two")
+    assert [(status.revision, status.tag) for status in service.traffic_statuses] == [("web-one", "now")]
+    assert percents(service) == dict.fromkeys(answered, 100) == {"web-one": 100}
+    google.update(mask="traffic")
+    google.settle()
+    assert percents(google.get()) == {"": 100}
+
+
+def test_what_was_never_served_is_reported_as_it_is_asked_for(google: Google) -> None:
+    """Fact 2.1 [R]: "trafficStatuses = spec" of a service whose first revision failed."""
+    google.create(revision="web-one", CRASH="1")
+    google.settle()
+    google.update(traffic=[to("web-nine", 100)])
+    google.settle()
+    assert percents(google.get()) == desired(google.get()) == {"web-nine": 100}
+
+
+def test_the_clock_set_back_does_not_bring_an_older_split_back(google: Google) -> None:
+    """Requests follow the newest split, in whatever order the clock gets to the two."""
+    google.two_revisions()
+    google.local.users("web", rps=50)
+    google.update(traffic=[to("web-two", 100)])
+    google.local.advance(google.local.settings.reconcile_delay)
+    google.local.jump_clock(timedelta(seconds=-30))
+    google.update(traffic=[to("web-one", 100)])
+    google.local.advance(timedelta(minutes=1))
+    before = google.local.measure(lambda metrics: counts_of(metrics, "web-two"))
+    google.local.advance(timedelta(minutes=2))
+    assert google.local.measure(lambda metrics: counts_of(metrics, "web-two")) == before
+    assert google.local.measure(lambda metrics: counts_of(metrics, "web-one")) > 0
+
+
 def test_a_share_of_the_latest_migrates_with_a_deployment(cloud: Cloud) -> None:
     """Fact 2.6 [P]: "If `traffic` has a LATEST entry and someone deploys ..., that share ... migrates"."""
     cloud.two_revisions()
@@ -269,3 +325,14 @@ def test_tag_and_service_name_together_have_46_characters(cloud: Cloud) -> None:
     cloud.update(traffic=[to(one, 100, tag=longest)])
     cloud.settle()
     assert [status.tag for status in cloud.get().traffic_statuses] == [longest]
+
+
+def test_that_the_newest_revision_failed_may_be_nobodys_business() -> None:
+    """Fact 2.5 [I]: "If the newest revision is broken, the Service's Ready is FAILED even when pinned traffic
+    is healthy": inferred, hence a setting.
+    """
+    for google in a_google(replace(SIMULATED, newest_decides=False)):
+        google.two_revisions(CRASH="1")
+        name = google.update(traffic=[to("web-one", 100, tag="old")]).name
+        google.settle()
+        assert google.operation(name).HasField("response")

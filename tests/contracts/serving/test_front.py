@@ -683,6 +683,7 @@ def test_places_are_given_back_whatever_users_do(google: Google) -> None:
 
 
 def test_a_user_comes_back_to_the_same_revision_by_a_cookie(google: Google) -> None:
+    """Fact 2.7 [D]: "cookie TTL 30 days, best effort"."""
     deployed(google, "faithful", session_affinity=True)
     first = google.get("faithful").latest_ready_revision.rsplit("/", 1)[-1]
     template = run_v2.RevisionTemplate(

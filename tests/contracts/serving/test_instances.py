@@ -156,7 +156,7 @@ def test_a_container_that_ends_at_the_start_fails_at_once(ends: str, said: str, 
         async with alone(a_revision(*program(f"print('so it ends', flush=True)\n{ends}"))) as one:
             failure = await one.pool.first_instance()
             assert failure is not None
-            assert f"{failed} Its last line was: so it ends " in failure.message
+            assert f"{failed} Its last line was: 'so it ends'. " in failure.message
             assert one.said()[1] == said
 
     asyncio.run(check())

@@ -1,36 +1,34 @@
 """How many instances there are, which requests wait for room, and which client goes where."""
 
 import asyncio
-import http.client
-import json
 import os
 import random  # noqa: TID251 -- seeded
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.cloud import run_v2
-from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry
+from google.cloud.logging_v2.types import LogEntry
 from google.logging.type import log_severity_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.conftest import PARENT, SECONDS, Google, a_google, to
+from contracts.conftest import SECONDS, Google, a_google, to
 from controller.emulator.run.traffic import Split
 from controller.emulator.serving.affinity import POINTS, Cookie, Slots
 from controller.emulator.serving.pool import NoInstanceError
 from controller.emulator.serving.scaling import Bounds, Division, divided, own_bounds
 from controller.emulator.settings import Settings
 
-from .pools import FAST, KEY, LISTENS, SAMPLE, Alone, a_revision, alone, program, until
+from .pools import FAST, KEY, LISTENS, Alone, a_revision, alone, program, until
+from .served import ask, deploy, entries, in_flight, instances, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -251,6 +249,23 @@ def test_a_minimum_is_filled_for_its_reason_and_filled_up_again() -> None:
     asyncio.run(check())
 
 
+def test_a_large_minimum_is_filled_ten_at_a_time() -> None:
+    async def check() -> None:
+        async with alone(a_revision(most=1000)) as one:
+            one.pool.resize(Bounds(23, 1000))
+            starting = [0]
+
+            def has_all() -> bool:
+                starts = sum(text.startswith("Starting new instance") for text in one.said())
+                starting.append(starts - len(one.pool.instances))
+                return len(one.pool.instances) == 23
+
+            await until(has_all)
+            assert max(starting) == 10
+
+    asyncio.run(check())
+
+
 def test_a_minimum_that_cannot_start_is_tried_again_and_again_but_one_at_a_time() -> None:
     async def check() -> None:
         async with alone(a_revision(*program("sys.exit(1)"))) as one:
@@ -418,64 +433,8 @@ def google() -> Iterator[Google]:
     yield from a_google(SETTINGS)
 
 
-def deploy(
-    google: Google, revision: str, traffic: list[run_v2.TrafficTarget] | None = None, **more: Any
-) -> None:
-    """Deploy a revision of the service `web`, and wait until it is ready."""
-    scaling, env = more.pop("scaling", run_v2.RevisionScaling()), more.pop("env", {})
-    container = run_v2.Container(
-        command=SAMPLE, env=[run_v2.EnvVar(name=name, value=value) for name, value in env.items()]
-    )
-    template = run_v2.RevisionTemplate(revision=revision, containers=[container], scaling=scaling, **more)
-    if traffic is None:
-        created = google.services.create_service(
-            parent=PARENT, service_id="web", service=run_v2.Service(template=template), timeout=SECONDS
-        ).operation
-    else:
-        created = google.update(template=template, traffic=traffic)
-    assert not google.wait(created.name).HasField("error")
-
-
-def ask(google: Google, cookie: str = "") -> tuple[int, str, str]:
-    """Return the status, the text and the session affinity cookie that is set, "" if none is."""
-    with closing(http.client.HTTPConnection(google.local.front_address, timeout=SECONDS)) as connection:
-        sent = {"Cookie": f"a=b; GAESA={cookie}"} if cookie else {}
-        connection.request("GET", "/", headers={"Host": "web.localhost", **sent})
-        answer = connection.getresponse()
-        set_cookie = answer.getheader("Set-Cookie", "")
-        value = set_cookie.partition("GAESA=")[2].partition(";")[0]
-        return answer.status, answer.read().decode().strip(), value
-
-
-def all_instances(google: Google) -> list[dict[str, Any]]:
-    with closing(http.client.HTTPConnection(google.local.admin_address, timeout=SECONDS)) as connection:
-        connection.request("GET", "/")
-        found: list[dict[str, Any]] = json.load(connection.getresponse())["instances"]
-        return found
-
-
-def instances(google: Google, revision: str) -> list[int]:
-    return [one["pid"] for one in all_instances(google) if one["revision"] == revision]
-
-
-def in_flight(google: Google) -> int:
-    return sum(one["in_flight"] for one in all_instances(google))
-
-
-def entries(google: Google, text: str) -> list[LogEntry]:
-    request = ListLogEntriesRequest(resource_names=["projects/demo"], filter=text, page_size=1000)
-    return list(google.logs.list_log_entries(request=request, timeout=SECONDS))
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline, pause = time.monotonic() + SECONDS, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        pause.wait(0.01)
-
-
 def test_a_refused_request_is_logged_as_a_warning_and_not_counted() -> None:
-    """Requests that do not reach an instance reach the logs and not request_count."""
+    """Fact: "429 "no available instance" ... are NOT in request_count by its definition"."""
     for google in a_google(replace(SETTINGS, pending_seconds=0.2)):
         deploy(
             google,
@@ -516,6 +475,7 @@ def test_requests_of_an_instance_that_dies_end_with_503_and_the_next_is_served(g
 
 
 def test_a_services_minimum_takes_effect_at_once_without_a_new_revision(google: Google) -> None:
+    """Fact 2.7 [P]: service-level limits "take effect at once, no new revision"."""
     deploy(google, "web-one")
     google.wait(google.update(scaling=run_v2.ServiceScaling(min_instance_count=3)).name)
     wait_until(lambda: len(instances(google, "web-one")) == 3)
@@ -558,6 +518,7 @@ def test_a_revision_keeps_its_minimum_at_0_percent_and_by_a_tag_and_not_otherwis
 
 
 def test_affinity_beats_the_split_and_a_new_split_moves_only_who_must(google: Google) -> None:
+    """Fact 2.7 [D]: "Session affinity beats the split", and a new one "moves the minimum of clients"."""
     deploy(google, "web-one", env={"TEXT": "one", "LATENCY_MS": "0"}, session_affinity=True)
     deploy(
         google,
