@@ -6,9 +6,18 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal
 
 import grpc
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from controller.emulator.faults.values import Code, Duration, Jump, shown
+from controller.emulator.monitoring.catalog import METRICS
 
 Text = Annotated[str, Field(max_length=2000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -16,6 +25,18 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 STARTING: Final = frozenset(("CreateService", "UpdateService", "DeleteService", "DeleteRevision"))
 """The methods that start an operation."""
+
+
+def is_called(metric_type: str, pattern: str) -> bool:
+    """Return whether a pattern means a metric type, by its full name or by what follows the service's."""
+    return fnmatchcase(metric_type, pattern) or fnmatchcase(metric_type.partition("/")[2], pattern)
+
+
+def _known_metric(pattern: str) -> str:
+    if not any(is_called(metric_type, pattern) for metric_type in METRICS):
+        short = ", ".join(metric_type.partition("/")[2] for metric_type in METRICS)
+        raise ValueError(f"no metric is called {shown(pattern)}; there are {short}")
+    return pattern
 
 
 class FaultInvalid(ValueError):
@@ -129,21 +150,29 @@ class ForeignWrite(CallFault):
         return method.startswith("/google.cloud.run.v2.") and super().applies_to(method)
 
 
-class MissingMetrics(_Fault):
+class _OfMetrics(_Fault):
+    """What is said of metrics."""
+
+    metric: Annotated[Pattern, AfterValidator(_known_metric)] = "*"
+    """Such as request_count, or the full type; * and ? stand for anything."""
+
+    def concerns(self, metric_type: str) -> bool:
+        """Return whether a metric type is meant."""
+        return is_called(metric_type, self.metric)
+
+
+class MissingMetrics(_OfMetrics):
     """Points of metrics are not there, as if nobody had measured."""
 
     kind: Literal["missing-metrics"]
-    metric: Pattern = "*"
-    """Such as request_count, or the full type; * and ? stand for anything."""
     revision: Pattern = "*"
 
 
-class LateMetrics(_Fault):
+class LateMetrics(_OfMetrics):
     """Points of metrics can be read later than usual."""
 
     kind: Literal["late-metrics"]
     by: Duration
-    metric: Pattern = "*"
 
 
 class IncompleteMetrics(_Fault):

@@ -18,8 +18,7 @@ def show(visibility: Visibility, faults: Sequence[Fault]) -> None:
 
     def hidden(metric_type: str, key: RevisionKey) -> bool:
         return any(
-            _is_called(metric_type, fault.metric) and fnmatchcase(key.revision, fault.revision)
-            for fault in missing
+            fault.concerns(metric_type) and fnmatchcase(key.revision, fault.revision) for fault in missing
         )
 
     visibility.hidden = hidden
@@ -29,9 +28,4 @@ def show(visibility: Visibility, faults: Sequence[Fault]) -> None:
 
 def _delay(metric_type: str, faults: Sequence[LateMetrics]) -> timedelta:
     """Return the longest delay that a fault wants for a metric type."""
-    return max((fault.by for fault in faults if _is_called(metric_type, fault.metric)), default=timedelta())
-
-
-def _is_called(metric_type: str, pattern: str) -> bool:
-    """Return whether a pattern means a metric type, by its full name or by what follows the service's."""
-    return fnmatchcase(metric_type, pattern) or fnmatchcase(metric_type.partition("/")[2], pattern)
+    return max((fault.by for fault in faults if fault.concerns(metric_type)), default=timedelta())

@@ -369,6 +369,7 @@ def test_metrics_that_are_incomplete_say_so(google: Google) -> None:
             "traffic.a: Input should be less than or equal to",
         ),
         ({"kind": "missing-metrics", "next": 1}, "next: there is no such field here"),
+        ({"kind": "missing-metrics", "metric": "nope"}, "metric: no metric is called 'nope'; there are"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_write(
