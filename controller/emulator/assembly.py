@@ -45,6 +45,9 @@ class Emulator:
     """Everything that runs on one event loop. Build it on that loop, start it, stop it."""
 
     def __init__(self, settings: Settings) -> None:
+        self._policy = None
+        if settings.iam:  # before anything is opened that would have to be closed
+            self._policy = read_iam_file(Path(settings.iam), settings.project, settings.region)
         self.storage = Storage(Path(settings.state)) if settings.state else None
         self._next_save: asyncio.TimerHandle | None = None
         if self.storage is not None:
@@ -78,11 +81,7 @@ class Emulator:
         install(self._server, Dispatcher(self.clock, clock_methods(self.clock)))
 
     def _access(self) -> AccessGate:
-        settings = self.settings
-        policy = None
-        if settings.iam:
-            policy = read_iam_file(Path(settings.iam), settings.project, settings.region)
-        return AccessGate(policy, self.services, settings.project)
+        return AccessGate(self._policy, self.services, self.settings.project)
 
     def _gates(self, methods: Methods, access: AccessGate) -> list[Gate]:
         """Return what every call passes through, the outermost first."""

@@ -173,7 +173,11 @@ class LocalCloudRun:
 
     async def _started(self) -> Emulator:
         emulator = Emulator(self.settings)
-        await emulator.start()
+        try:
+            await emulator.start()
+        except BaseException:
+            await emulator.stop()
+            raise
         self._admin = Admin(emulator)
         await self._admin.start()
         return emulator
