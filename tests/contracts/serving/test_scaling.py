@@ -470,6 +470,7 @@ def test_requests_of_an_instance_that_dies_end_with_503_and_the_next_is_served(g
     os.kill(pid, signal.SIGKILL)
     user.join(SECONDS)
     assert answers == [503]
+    wait_until(lambda: pid not in instances(google, "web-one"))
     assert ask(google)[0] == 200
     assert entries(google, 'textPayload="Container terminated on signal 9."')
 
