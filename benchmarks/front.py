@@ -19,9 +19,12 @@ from typing import Any
 import monitoring
 from stage import CONNECTIONS, SHARES, Load, LocalProcess, nginx_front, send, wrk
 
+from controller.emulator.settings import Settings
+
 PAGE = Path(__file__).parents[1] / "docs" / "front-benchmark.md"
 SPLIT_REQUESTS = 100_000
-LOG_CAPACITY = 100_000
+LOG_CAPACITY = Settings().log_capacity
+HUNDRED = 100
 STARTS = 5
 
 
@@ -151,7 +154,7 @@ def promises(found: dict[str, Any]) -> list[Promise]:
 
 def figure(value: float) -> str:
     """Return a figure with three digits, or all of them before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
+    return f"{value:,.0f}" if value >= HUNDRED else f"{value:.3g}"
 
 
 def lines(found: dict[str, Any], kept: list[Promise], rounds: int, seconds: float) -> list[str]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from random import Random  # noqa: TID251 -- seeded
+from random import Random
 from typing import Any
 
 import grpc
@@ -45,7 +45,7 @@ Response: Any = monitoring_v3.ListTimeSeriesResponse.pb()
 
 def fill(metrics: Metrics) -> None:
     """Put an hour of a whole project into the store: latencies in a dozen buckets, and unlike counts."""
-    rng = Random(1)  # noqa: S311 -- latencies, not secrets
+    rng = Random(1)
     keys = [
         RevisionKey("local-1", f"service-{number}", f"service-{number}-{revision}")
         for number in range(SERVICES)

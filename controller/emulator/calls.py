@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from controller.emulator.clock import Clock
 
-PRINCIPAL_KEY = "x-emulator-principal"
 DEFAULT_PRINCIPAL = "developer@example.com"
 
 
@@ -50,19 +49,10 @@ class Gate(Protocol):
         """Return the answer of `go_on()`, or raise ApiError."""
 
 
-def unary(
-    answer: Callable[[Call, Any], Any], read: Callable[[bytes], Any], write: Callable[[Any], bytes]
-) -> Method:
-    """Return a method with one request and one answer."""
-    return Method(answer, read, write)
-
-
 def principal_of(headers: Mapping[str, Any]) -> str:
     """Return who calls, or "": the bearer token itself is the name, so that any client can choose one."""
     kind, _, token = str(headers.get("authorization", "")).partition(" ")
-    if kind.lower() == "bearer" and token.strip():
-        return token.strip()
-    return str(headers.get(PRINCIPAL_KEY, ""))
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 class Dispatcher:

@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 from google.protobuf import empty_pb2, struct_pb2
 
-from controller.emulator.calls import Call, Dispatcher, Method, Methods, principal_of, unary
+from controller.emulator.calls import Call, Dispatcher, Method, Methods, principal_of
 from controller.emulator.clock import Clock
 from controller.emulator.errors import ApiError
 
@@ -22,7 +22,7 @@ def clock_methods(clock: Clock) -> Methods:
         result.update({"now": call.now.timestamp(), "speed": clock.speed})
         return result
 
-    method = unary(now, empty_pb2.Empty.FromString, struct_pb2.Struct.SerializeToString)
+    method = Method(now, empty_pb2.Empty.FromString, struct_pb2.Struct.SerializeToString)
     return {"canary.emulator.v1.Clock": {"Now": method}}
 
 

@@ -1,36 +1,19 @@
 """`canary local`, as a person types it."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from .shell import Shell
+
 pytestmark = pytest.mark.processes
-
-
-class Shell:
-    """Runs `canary local` with a state directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._environment = {**os.environ, "CANARY_LOCAL_DIR": str(directory)}
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "controller", "local", *arguments],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path)
+    shell = Shell(tmp_path, "local")
     yield shell
     shell("down")
 
@@ -98,7 +81,7 @@ def test_nothing_up_is_said(local: Shell) -> None:
 
 
 def test_a_port_that_is_taken_is_named(local: Shell, tmp_path: Path) -> None:
-    other = Shell(tmp_path / "other")
+    other = Shell(tmp_path / "other", "local")
     other("up", "--port", "0")
     taken = next(
         line.rpartition(":")[2] for line in other("status").stdout.splitlines() if line.startswith("grpc:")

@@ -1,6 +1,5 @@
 """The commands of the local Cloud Run: up, deploy, load, status, down."""
 
-import os
 import re
 import shlex
 from pathlib import Path
@@ -22,6 +21,8 @@ app.add_typer(faults.app, name="fault")
 app.command()(gcloud.env)
 app.command()(gcloud.image)
 
+MOST_RPS = 100_000
+"""More than one process can send."""
 Name = Annotated[str, typer.Argument(help="Name of the service.")]
 
 
@@ -137,7 +138,7 @@ def deploy(
             tag=tag,
             session_affinity=session_affinity,
             concurrency=concurrency,
-            working_dir=os.getcwd(),  # noqa: PTH109 - the path as the user sees it
+            working_dir=str(Path.cwd()),
         )
         done = deploy_it(local.grpc_address, local.project, local.region, wanted, principal=principal())
     print(f"{done.revision} is ready.")
@@ -155,8 +156,8 @@ def load(
     seed: Annotated[int, typer.Option(help="Of the arrival times.")] = 1,
 ) -> None:
     """Send steady traffic to a service, and sum up what came back."""
-    if not 0 < rps <= 100_000:  # noqa: PLR2004 - more than one process can send
-        usage(f"--rps must be above 0 and at most 100000, not {rps:g}")
+    if not 0 < rps <= MOST_RPS:
+        usage(f"--rps must be above 0 and at most {MOST_RPS}, not {rps:g}")
     if not path.startswith("/"):
         usage(f"--path must begin with /, not {path!r}")
     seconds = _seconds(duration) if duration else None

@@ -21,7 +21,9 @@ def add(
         str | None, typer.Option(help="Which calls: a method such as UpdateService, or a pattern.")
     ] = None,
     principal: Annotated[str | None, typer.Option(help="Whose calls: a name or a pattern.")] = None,
-    next: Annotated[int | None, typer.Option(help="Only so many of these calls, from the first.")] = None,  # noqa: A002 - the field's name
+    first: Annotated[
+        int | None, typer.Option("--next", help="Only so many of these calls, from the first.")
+    ] = None,
     every: Annotated[int | None, typer.Option(help="Only each n-th of these calls.")] = None,
     lasts: Annotated[
         str | None, typer.Option("--for", help="How long on the emulated clock, such as 5m.")
@@ -50,7 +52,7 @@ def add(
 ) -> None:
     """Let something go wrong from now on."""
     fields: dict[str, Any] = {
-        "kind": kind, "method": method, "principal": principal, "next": next, "every": every, "for": lasts,
+        "kind": kind, "method": method, "principal": principal, "next": first, "every": every, "for": lasts,
         "code": code, "message": message, "by": by, "real": real or None, "hang": hang or None,
         "service": service, "when": when, "writer": writer,
         "traffic": _percents(traffic or []) or None,

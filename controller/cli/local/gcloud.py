@@ -1,7 +1,7 @@
 """`canary local env` and `image`: what gcloud needs to work against the local Cloud Run."""
 
-import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -66,7 +66,8 @@ def image(
             fail(f"there is no image {name!r}", "canary local image")
         print(f"Forgot {name}. Revisions that exist keep what they run.")
     else:
-        wanted = {"name": name, "command": words, "env": _pairs(env or []), "working_dir": os.getcwd()}  # noqa: PTH109 - the path as the user sees it
+        here = str(Path.cwd())
+        wanted = {"name": name, "command": words, "env": _pairs(env or []), "working_dir": here}
         _asked(local, "POST", "/images", wanted)
         print(f"{name} runs: {shlex.join(words)}")
 

@@ -2,7 +2,7 @@
 
 from google.cloud.location import locations_pb2
 
-from controller.emulator.calls import Call, Methods, unary
+from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.run.services import Services
 from controller.emulator.settings import Settings
 
@@ -16,7 +16,7 @@ class LocationsApi:
 
     def methods(self) -> Methods:
         """Return the methods by service and name."""
-        method = unary(
+        method = Method(
             self._list,
             locations_pb2.ListLocationsRequest.FromString,
             locations_pb2.ListLocationsResponse.SerializeToString,

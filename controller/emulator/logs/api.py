@@ -6,7 +6,7 @@ from google.api import label_pb2, monitored_resource_pb2
 from google.cloud.logging_v2 import types
 from google.protobuf import empty_pb2
 
-from controller.emulator.calls import Call, Methods, unary
+from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.errors import invalid
 from controller.emulator.logs.entries import REVISION, log_name
 from controller.emulator.logs.listing import Listing, ListLogEntriesResponse, project_of
@@ -40,23 +40,23 @@ class LoggingApi:
         """Return the methods by service and name."""
         return {
             "google.logging.v2.LoggingServiceV2": {
-                "ListLogEntries": unary(
+                "ListLogEntries": Method(
                     self._listing.answer,
                     types.ListLogEntriesRequest.deserialize,
                     ListLogEntriesResponse.SerializeToString,
                 ),
-                "WriteLogEntries": unary(
+                "WriteLogEntries": Method(
                     self._writing.write,
                     types.WriteLogEntriesRequest.deserialize,
                     types.WriteLogEntriesResponse.serialize,
                 ),
-                "ListLogs": unary(
+                "ListLogs": Method(
                     self._list_logs, types.ListLogsRequest.deserialize, types.ListLogsResponse.serialize
                 ),
-                "DeleteLog": unary(
+                "DeleteLog": Method(
                     self._delete_log, types.DeleteLogRequest.deserialize, empty_pb2.Empty.SerializeToString
                 ),
-                "ListMonitoredResourceDescriptors": unary(
+                "ListMonitoredResourceDescriptors": Method(
                     _list_resources,
                     types.ListMonitoredResourceDescriptorsRequest.deserialize,
                     types.ListMonitoredResourceDescriptorsResponse.serialize,

@@ -160,11 +160,13 @@ class Entry(NamedTuple):
 _INFO, _WARNING, _ERROR = Severity.INFO, Severity.WARNING, Severity.ERROR
 
 
+_SEVERITIES = {4: _WARNING, 5: _ERROR}
+"""By the class of HTTP's status."""
+
+
 def severity_of(status: int) -> Severity:
     """Return the severity of a request's entry: ERROR for 5xx, WARNING for 4xx, else INFO."""
-    if status >= 500:  # noqa: PLR2004 - the classes of HTTP
-        return _ERROR
-    return _WARNING if status >= 400 else _INFO  # noqa: PLR2004
+    return _SEVERITIES.get(status // 100, _INFO)
 
 
 def clean(text: str) -> str:

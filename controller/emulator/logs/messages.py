@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from google.cloud.appengine_logging_v1.types import request_log
 from google.cloud.audit import audit_log_pb2
 from google.protobuf import any_pb2, json_format
+from google.protobuf.message import DecodeError
 
 from controller.emulator.errors import invalid
 from controller.emulator.logs.entries import (
@@ -30,6 +31,8 @@ PROTO_PAYLOADS = frozenset(
 """The only two types that Logging takes."""
 LONGEST = timedelta(seconds=315_576_000_000)
 """What a Duration may be at most."""
+UNREADABLE = (DecodeError, json_format.Error, TypeError, ValueError, RecursionError)
+"""What reading a payload packed by somebody else ends with, if it is broken."""
 
 
 def show(target: Any, entry: Entry) -> None:
@@ -182,7 +185,7 @@ def _proto_payload_of(payload: any_pb2.Any) -> ProtoPayload:
     try:
         fields = json_format.MessageToDict(payload)
         return ProtoPayload(fields, bytes_of_value(fields))
-    except Exception as error:  # noqa: BLE001 - what is inside is the caller's, and fails in many ways
+    except UNREADABLE as error:
         raise invalid(f"proto_payload cannot be read: {error}.", "proto_payload") from None
 
 

@@ -10,8 +10,6 @@ from itertools import islice
 
 from controller.emulator.logs.entries import (
     REQUESTS,
-    STDERR,
-    STDOUT,
     SYSTEM,
     Entry,
     HttpRequest,
@@ -25,8 +23,6 @@ from controller.emulator.logs.entries import (
 from controller.emulator.logs.lines import read_line
 from controller.emulator.logs.origins import Origins
 from controller.emulator.names import RevisionKey
-
-__all__ = ["REQUESTS", "STDERR", "STDOUT", "SYSTEM", "HttpRequest", "Logs", "Severity"]
 
 
 @dataclass(slots=True)

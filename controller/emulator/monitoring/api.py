@@ -6,7 +6,7 @@ import grpc
 from google.cloud import monitoring_v3
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from controller.emulator.calls import Call, Methods, unary
+from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.errors import ApiError, invalid
 from controller.emulator.monitoring.alignment import BEYOND
 from controller.emulator.monitoring.answer import Page, write_page
@@ -47,7 +47,7 @@ class MonitoringApi:
         """Return the methods by service and name."""
         return {
             "google.monitoring.v3.MetricService": {
-                "ListTimeSeries": unary(self._list_time_series, _Request.FromString, _as_it_is),
+                "ListTimeSeries": Method(self._list_time_series, _Request.FromString, _as_it_is),
                 **self._descriptors.methods(),
             },
         }

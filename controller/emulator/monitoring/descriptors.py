@@ -1,6 +1,5 @@
 """The descriptors of metrics and of the monitored resource, as MetricService lists them."""
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -9,8 +8,8 @@ import grpc
 from google.api import label_pb2, metric_pb2, monitored_resource_pb2
 from google.cloud import monitoring_v3
 
-from controller.emulator.calls import Call, Method, unary
-from controller.emulator.errors import ApiError, invalid
+from controller.emulator.calls import Call, Method
+from controller.emulator.errors import ApiError
 from controller.emulator.monitoring.catalog import (
     METRIC_LABELS,
     METRICS,
@@ -23,13 +22,13 @@ from controller.emulator.monitoring.filter import parse_metric_filter
 from controller.emulator.monitoring.minutes import MINUTE
 from controller.emulator.monitoring.projects import check_project
 from controller.emulator.monitoring.store import Metrics
+from controller.emulator.paging import paged
 
 T = TypeVar("T")
 
 LARGEST_PAGE = 10_000
 RECENT = timedelta(hours=25)
 _LAUNCHED = "GA"
-_TOKEN = re.compile(r"[0-9]{1,15}")
 _Label = label_pb2.LabelDescriptor
 
 
@@ -45,22 +44,22 @@ class Descriptors:
         """Return the methods by name."""
         v3 = monitoring_v3
         return {
-            "ListMetricDescriptors": unary(
+            "ListMetricDescriptors": Method(
                 self._list_metrics,
                 v3.ListMetricDescriptorsRequest.deserialize,
                 v3.ListMetricDescriptorsResponse.serialize,
             ),
-            "GetMetricDescriptor": unary(
+            "GetMetricDescriptor": Method(
                 self._get_metric,
                 v3.GetMetricDescriptorRequest.deserialize,
                 metric_pb2.MetricDescriptor.SerializeToString,
             ),
-            "ListMonitoredResourceDescriptors": unary(
+            "ListMonitoredResourceDescriptors": Method(
                 self._list_resources,
                 v3.ListMonitoredResourceDescriptorsRequest.deserialize,
                 v3.ListMonitoredResourceDescriptorsResponse.serialize,
             ),
-            "GetMonitoredResourceDescriptor": unary(
+            "GetMonitoredResourceDescriptor": Method(
                 self._get_resource,
                 v3.GetMonitoredResourceDescriptorRequest.deserialize,
                 monitored_resource_pb2.MonitoredResourceDescriptor.SerializeToString,
@@ -164,10 +163,5 @@ def _parts(name: str, collection: str) -> tuple[str, str]:
 
 
 def _page(found: Sequence[T], request: Any) -> tuple[Sequence[T], str]:
-    """Return one page and the token of the next; a size that is out of range is the largest one."""
-    size = request.page_size if 0 < request.page_size <= LARGEST_PAGE else LARGEST_PAGE
-    token = request.page_token or "0"
-    if not _TOKEN.fullmatch(token):
-        raise invalid(f"Invalid page token '{token[:100]}'.", "page_token")
-    end = int(token) + size
-    return found[int(token) : end], str(end) if end < len(found) else ""
+    """Return one page and the token of the next; a size below 0 is the largest one."""
+    return paged(found, max(0, request.page_size), request.page_token, LARGEST_PAGE)

@@ -5,12 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.emulator.monitoring.archive import Row, restore, rows_of
-from controller.emulator.monitoring.histogram import BOUNDS, Histogram
+from controller.emulator.monitoring.histogram import Histogram
 from controller.emulator.monitoring.minutes import MINUTE, minute_end
 from controller.emulator.monitoring.points import Points, RequestSeries, Sample
 from controller.emulator.names import RevisionKey
-
-__all__ = ["BOUNDS", "MINUTE", "Histogram", "Metrics", "minute_end"]
 
 _PRUNING = 3600
 """What is too old is dropped once in so many seconds."""

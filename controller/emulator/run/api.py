@@ -11,7 +11,7 @@ from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2, empty_pb2, unknown_fields
 
-from controller.emulator.calls import Call, Method, Methods, unary
+from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.errors import invalid, unimplemented
 from controller.emulator.names import by_id
 from controller.emulator.paging import paged
@@ -140,7 +140,7 @@ class RunApi:
             result = await result if isawaitable(result) else result
             return _named(result.proto, asked_for) if isinstance(result, Operation) else result
 
-        return unary(call_by_id, read, write)
+        return Method(call_by_id, read, write)
 
     def _update(self, call: Call, request: run_v2.UpdateServiceRequest) -> Operation:
         extra: Any = unknown_fields.UnknownFieldSet(run_v2.UpdateServiceRequest.pb(request))

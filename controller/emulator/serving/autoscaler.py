@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from google.cloud import run_v2
 
-from controller.emulator.logs.store import Severity
+from controller.emulator.logs.entries import Severity
 from controller.emulator.names import RevisionKey
 from controller.emulator.run.catalog import Failure
 from controller.emulator.run.failures import ended

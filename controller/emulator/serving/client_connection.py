@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from controller.emulator.serving.deadline import Deadline
 from controller.emulator.serving.exchange import TOO_LARGE, TOO_LARGE_STATUS, Exchange
@@ -59,25 +59,21 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._transport is not None and data:
             self._transport.write(data)
 
-    def answered(self) -> None:
+    def answered(self, request: Request) -> None:
         """Go on to the next request: this one's answer is written to its end."""
-        exchange, self._exchange = self._exchange, None
-        assert exchange is not None  # noqa: S101 - for the type checker
-        if not exchange.request.keeps_alive or self._is_closing:
+        self._exchange = None
+        if not request.keeps_alive or self._is_closing:
             self._close()
             return
         if self._mode is Mode.HELD and not self._waiting:
             self._resume_parsing()
         self._advance()
 
-    def answer_for_platform(self, status: int, text: str) -> None:
+    def answer_for_platform(self, request: Request, status: int, text: str) -> None:
         """Answer in the platform's name, and go on to the next request."""
-        exchange = self._exchange
-        assert exchange is not None  # noqa: S101 - for the type checker
-        request = exchange.request
         request.keeps_alive = request.keeps_alive and request.is_complete
         self._write_own(request, status, text)
-        self.answered()
+        self.answered(request)
 
     def hang_up(self, *, at_once: bool = True) -> None:
         """Break the connection off, or close it once everything is sent."""
@@ -135,8 +131,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take up the connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # a TCP connection's always is
         self._front.clients.add(self)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if peer else b""

@@ -4,10 +4,11 @@ import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from controller.emulator.serving.heads import LAST_CHUNK, Request, affinity_line, chunk
+from controller.emulator.serving.heads import LAST_CHUNK, Answer, Request, affinity_line, chunk
 from controller.emulator.serving.instance_connection import InstanceConnection
 from controller.emulator.serving.instances import Instance
-from controller.emulator.serving.pool import NoInstanceError, Pool
+from controller.emulator.serving.pending import NoInstanceError
+from controller.emulator.serving.pool import Pool
 
 if TYPE_CHECKING:
     from controller.emulator.serving.client_connection import ClientConnection
@@ -132,7 +133,7 @@ class Exchange:
             if begun:
                 self._client.hang_up()
             else:
-                self._client.answer_for_platform(status, f"{text}\n")
+                self._client.answer_for_platform(self.request, status, f"{text}\n")
 
     # From the instance's side.
 
@@ -145,15 +146,15 @@ class Exchange:
 
     def answered(self, connection: InstanceConnection) -> None:
         """Pass on what has come of the answer."""
-        answer, request = connection.answer, self.request
-        if self._ended or answer is None:
+        answer, request, instance = connection.answer, self.request, self.instance
+        if self._ended or answer is None or instance is None:
             return
         data = b""
         if not self._begun:
             if answer.status == _SWITCHING and not request.upgrade:
                 self.broke(connection)
                 return
-            data = self._begin_answer(connection)
+            data = self._begin_answer(answer, instance)
         if connection.body:
             body = chunk(connection.body) if self._recoded else b"".join(connection.body)
             self.sent_bytes += sum(map(len, connection.body))
@@ -162,7 +163,7 @@ class Exchange:
         if connection.is_complete and not self._is_tunnel:
             self._client.write(data + LAST_CHUNK if self._recoded else data)
             self._end(self.status)
-            self._client.answered()
+            self._client.answered(self.request)
         else:
             self._client.write(data)
 
@@ -249,14 +250,13 @@ class Exchange:
         request.body.clear()
         return data
 
-    def _begin_answer(self, connection: InstanceConnection) -> bytes:
+    def _begin_answer(self, answer: Answer, instance: Instance) -> bytes:
         """Return the head of the answer."""
-        answer, request = connection.answer, self.request
-        assert answer is not None and self.instance is not None  # noqa: S101, PT018 - for the type checker
+        request = self.request
         self._begun = True
         self.status = answer.status
         extra = b""
-        if cookie := self.pool.affinity_cookie(self.instance, request.affinity):
+        if cookie := self.pool.affinity_cookie(instance, request.affinity):
             extra = affinity_line(cookie)
         if answer.status == _SWITCHING:
             self._is_tunnel = True

@@ -6,7 +6,8 @@ import resource
 from datetime import timedelta
 
 from controller.emulator.clock import Clock
-from controller.emulator.logs.store import HttpRequest, Logs
+from controller.emulator.logs.entries import HttpRequest
+from controller.emulator.logs.store import Logs
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.serving.client_connection import ClientConnection
 from controller.emulator.serving.exchange import Exchange

@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass, field
 
 from controller.emulator.clock import Clock
-from controller.emulator.logs.store import SYSTEM, Logs, Severity
+from controller.emulator.logs.entries import SYSTEM, Severity
+from controller.emulator.logs.store import Logs
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
 from controller.emulator.serving.watchdog import Watchdog

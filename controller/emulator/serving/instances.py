@@ -12,7 +12,7 @@ from datetime import datetime
 from google.cloud import run_v2
 
 from controller.emulator.clock import Clock
-from controller.emulator.logs.store import STDERR, STDOUT, SYSTEM
+from controller.emulator.logs.entries import STDERR, STDOUT, SYSTEM
 from controller.emulator.names import RevisionKey
 from controller.emulator.run.catalog import Failure
 from controller.emulator.run.failures import (

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import NormalDist
 
 from controller.draws import multinomial
-from controller.emulator.monitoring.store import BOUNDS, Histogram
+from controller.emulator.monitoring.histogram import BOUNDS, Histogram
 from controller.emulator.serving.knobs import Knobs
 
 _FEW = 100

@@ -14,8 +14,6 @@ from controller.emulator.serving.instances import Instance
 from controller.emulator.serving.pending import TOO_MANY_REQUESTS, UNAVAILABLE, NoInstanceError, Pending
 from controller.emulator.serving.scaling import Bounds, own_bounds
 
-__all__ = ["NoInstanceError", "Pool"]
-
 PENDING_STARTS = 3.5
 """A request waits for so many times the usual start of an instance, if that is longer than what is set."""
 LEAST_QUEUE = 1000

@@ -10,8 +10,10 @@ from google.cloud import run_v2
 
 from controller.draws import binomial, poisson
 from controller.emulator.clock import Clock
-from controller.emulator.logs.store import HttpRequest, Logs
-from controller.emulator.monitoring.store import MINUTE, Metrics
+from controller.emulator.logs.entries import HttpRequest
+from controller.emulator.logs.store import Logs
+from controller.emulator.monitoring.minutes import MINUTE
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
 from controller.emulator.run.failures import exited, never_listened
 from controller.emulator.run.runtime import Report, Runtime

@@ -1,44 +1,17 @@
 """`canary local fault` and `canary local up --iam`, as a person types them."""
 
-import os
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from contracts.shell import Shell
 from controller.emulator.principal import VARIABLE
 
 pytestmark = pytest.mark.processes
 
 SAMPLE = f"{sys.executable} -m controller.emulator.sample"
-
-
-class Shell:
-    """Runs `canary` with a state directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._environment = {**os.environ, "CANARY_LOCAL_DIR": str(directory)}
-
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self._run(arguments, environment)
-
-    def said(self, *arguments: str) -> str:
-        """Return what a command that must work has printed."""
-        done = self._run(arguments, {})
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    def _run(self, arguments: tuple[str, ...], more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "controller", *arguments],
-            env={**self._environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
 
 
 @pytest.fixture

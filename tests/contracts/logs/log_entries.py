@@ -8,7 +8,7 @@ from google.cloud.logging_v2.types import ListLogEntriesRequest, LogEntry, Write
 from google.protobuf import struct_pb2
 
 from contracts.conftest import SECONDS, Google
-from controller.emulator.logs.store import STDOUT, HttpRequest
+from controller.emulator.logs.entries import STDOUT, HttpRequest
 from controller.emulator.names import RevisionKey
 
 LOG = "projects/demo/logs/canary.example.com%2Faudit"

@@ -9,7 +9,7 @@ from google.cloud.logging_v2.types import LogEntryOperation, LogEntrySourceLocat
 
 from contracts.conftest import Google
 from controller.emulator.filter_syntax import MOST_NESTED
-from controller.emulator.logs.store import STDOUT
+from controller.emulator.logs.entries import STDOUT
 
 from .log_entries import LOG, SECOND, a_line, a_request, an_entry, found, listed, write
 

@@ -11,7 +11,7 @@ from google.cloud.logging_v2.types import ListLogEntriesResponse, LogEntry
 from google.protobuf import json_format
 
 from contracts.conftest import PARENT, SECONDS, Google, a_google, a_template
-from controller.emulator.logs.store import STDERR, SYSTEM, Severity
+from controller.emulator.logs.entries import STDERR, SYSTEM, Severity
 from controller.emulator.names import project_number
 from controller.emulator.settings import RuntimeKind, Settings
 

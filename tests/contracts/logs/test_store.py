@@ -11,10 +11,19 @@ from contracts.conftest import SECONDS, Google, a_google
 from controller.emulator.calls import Call
 from controller.emulator.clock import MANUAL_START
 from controller.emulator.instants import instant_of
-from controller.emulator.logs.entries import DEEPEST, ENTRY_BYTES, REQUESTS
+from controller.emulator.logs.entries import (
+    DEEPEST,
+    ENTRY_BYTES,
+    REQUESTS,
+    STDERR,
+    STDOUT,
+    SYSTEM,
+    HttpRequest,
+    Severity,
+)
 from controller.emulator.logs.listing import Listing
 from controller.emulator.logs.rows import restore, rows_after
-from controller.emulator.logs.store import STDERR, STDOUT, SYSTEM, HttpRequest, Logs, Severity
+from controller.emulator.logs.store import Logs
 from controller.emulator.names import RevisionKey
 from controller.emulator.settings import RuntimeKind, Settings
 

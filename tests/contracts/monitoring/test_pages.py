@@ -6,7 +6,8 @@ import pytest
 from google.api_core import exceptions
 
 from contracts.conftest import Google
-from controller.emulator.monitoring.store import Histogram, Metrics
+from controller.emulator.monitoring.histogram import Histogram
+from controller.emulator.monitoring.store import Metrics
 
 from .measured import COUNT, LATENCIES, ONE, TWO, Measured, after, integers, measured_by, sizes
 

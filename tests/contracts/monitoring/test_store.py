@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.emulator.monitoring.catalog import METRICS
-from controller.emulator.monitoring.store import Histogram, Metrics, minute_end
+from controller.emulator.monitoring.histogram import Histogram
+from controller.emulator.monitoring.minutes import minute_end
+from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)

@@ -123,7 +123,7 @@ def test_the_creator_stays_and_the_last_writer_is_named(google: Google) -> None:
             service=run_v2.Service(name=google.full(), annotations={"example.com/a": "1"}),
             update_mask={"paths": ["annotations"]},
         ),
-        metadata=[("x-emulator-principal", "bob@example.com")],
+        metadata=[("authorization", "Bearer bob@example.com")],
         timeout=SECONDS,
     )
     assert google.get().last_modifier == "bob@example.com"

@@ -12,7 +12,8 @@ from google.cloud import run_v2
 
 from contracts.conftest import SECONDS
 from controller.emulator.clock import Clock
-from controller.emulator.logs.store import SYSTEM, Logs
+from controller.emulator.logs.entries import SYSTEM
+from controller.emulator.logs.store import Logs
 from controller.emulator.monitoring.store import Metrics
 from controller.emulator.names import RevisionKey
 from controller.emulator.serving.affinity import Slots

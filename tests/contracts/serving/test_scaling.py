@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from contracts.conftest import SECONDS, Google, a_google, to
 from controller.emulator.run.traffic import Split
 from controller.emulator.serving.affinity import POINTS, Cookie, Slots
-from controller.emulator.serving.pool import NoInstanceError
+from controller.emulator.serving.pending import NoInstanceError
 from controller.emulator.serving.scaling import Bounds, Division, divided, own_bounds
 from controller.emulator.settings import Settings
 
