@@ -1,13 +1,13 @@
 """The commands of the local Cloud Run: up, deploy, load, status, down."""
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli.local import faults, gcloud
+from controller.cli.local.arguments import pairs_of, words_of
 from controller.cli.local.errors import explained, fail, local_state, usage
 from controller.cli.options import principal
 
@@ -115,15 +115,10 @@ def deploy(
     ] = False,
 ) -> None:
     """Run a command as a new revision of a service, and wait until it is ready."""
-    try:
-        argv = shlex.split(command)
-    except ValueError as error:
-        usage(f"--command cannot be read: {error}")
+    argv = words_of(command)
     if not argv:
         usage("--command is empty")
-    malformed = [pair for pair in env or [] if "=" not in pair or pair.startswith("=")]
-    if malformed:
-        usage(f"--env must be KEY=VALUE, not {malformed[0]!r}")
+    variables = pairs_of("--env", env)
     local = local_state()
     with explained():
         from controller.emulator.deploy import Deployment
@@ -132,7 +127,7 @@ def deploy(
         wanted = Deployment(
             service=name,
             command=argv,
-            env=dict(pair.split("=", 1) for pair in env or []),
+            env=variables,
             revision=revision,
             no_traffic=no_traffic,
             tag=tag,

@@ -1,10 +1,10 @@
 """`canary local fault`: lets things go wrong in the local Cloud Run."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
+from controller.cli.local.arguments import pairs_of
 from controller.cli.local.errors import explained, fail, local_state, usage
 
 app = typer.Typer(no_args_is_help=True, help="Let things go wrong: errors, delays, lost answers, and more.")
@@ -55,8 +55,8 @@ def add(
         "kind": kind, "method": method, "principal": principal, "next": first, "every": every, "for": lasts,
         "code": code, "message": message, "by": by, "real": real or None, "hang": hang or None,
         "service": service, "when": when, "writer": writer,
-        "traffic": _percents(traffic or []) or None,
-        "annotations": dict(_pairs("--annotation", annotation or [])) or None,
+        "traffic": _percents(traffic) or None,
+        "annotations": pairs_of("--annotation", annotation) or None,
         "metric": metric, "revision": revision,
     }  # fmt: skip
     _show(_ask("POST", "/faults", {name: value for name, value in fields.items() if value is not None}))
@@ -118,17 +118,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _percents(pairs: Iterable[str]) -> dict[str, int]:
-    wanted = list(_pairs("--traffic", pairs))
-    for revision, percent in wanted:
+def _percents(texts: list[str] | None) -> dict[str, int]:
+    wanted = pairs_of("--traffic", texts, "NAME=VALUE")
+    for revision, percent in wanted.items():
         if not percent.isdecimal():
             usage(f"--traffic must be REVISION=PERCENT, not {revision}={percent}")
-    return {revision: int(percent) for revision, percent in wanted}
-
-
-def _pairs(option: str, texts: Iterable[str]) -> Iterable[tuple[str, str]]:
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not name or not sign:
-            usage(f"{option} must be NAME=VALUE, not {text!r}")
-        yield name, value
+    return {revision: int(percent) for revision, percent in wanted.items()}

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from controller.cli.local.arguments import pairs_of, words_of
 from controller.cli.local.errors import explained, fail, local_state, usage
 from controller.cli.options import principal
 
@@ -51,7 +52,7 @@ def image(
     remove: Annotated[bool, typer.Option("--remove", help="Forget the image.")] = False,
 ) -> None:
     """Say which command runs in place of an image, in this directory; without a name, list the images."""
-    words = _words(command)
+    words = words_of(command)
     if not name and (words or env or remove):
         usage("which image? canary local image NAME ...")
     if remove and words:
@@ -67,23 +68,9 @@ def image(
         print(f"Forgot {name}. Revisions that exist keep what they run.")
     else:
         here = str(Path.cwd())
-        wanted = {"name": name, "command": words, "env": _pairs(env or []), "working_dir": here}
+        wanted = {"name": name, "command": words, "env": pairs_of("--env", env), "working_dir": here}
         _asked(local, "POST", "/images", wanted)
         print(f"{name} runs: {shlex.join(words)}")
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        usage(f"--command cannot be read: {error}")
-
-
-def _pairs(pairs: list[str]) -> dict[str, str]:
-    malformed = [pair for pair in pairs if "=" not in pair or pair.startswith("=")]
-    if malformed:
-        usage(f"--env must be KEY=VALUE, not {malformed[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _list(local: "LocalState") -> None:
