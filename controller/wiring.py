@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import grpc
 
 from controller.emulator.principal import calling_as
-from controller.engine.reconcile import Outside
+from controller.engine.outside import Outside
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway

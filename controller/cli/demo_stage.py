@@ -12,7 +12,7 @@ from controller.emulator import background
 from controller.emulator.deploy import DeployError, Deployment, deploy
 from controller.emulator.settings import Settings
 from controller.emulator.state import LocalState
-from controller.engine.reconcile import Outside
+from controller.engine.outside import Outside
 from controller.wiring import Place, connect
 
 SAMPLE = (sys.executable, "-m", "controller.emulator.sample")

@@ -6,7 +6,7 @@ from controller.core.opening import NothingToDo
 from controller.core.rollout import Phase, Rollout
 from controller.engine.begin import Request, begin
 from controller.engine.loop import Ending, Followed, follow
-from controller.engine.reconcile import Outside
+from controller.engine.outside import Outside
 
 
 def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitCode:

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from controller.core.policy import Policy
-    from controller.engine.reconcile import Outside
+    from controller.engine.outside import Outside
     from controller.wiring import Place
 
 ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="The Cloud Run service.")]

@@ -20,7 +20,7 @@ from controller.cli.options import (
 
 if TYPE_CHECKING:
     from controller.engine.begin import Request
-    from controller.engine.reconcile import Outside
+    from controller.engine.outside import Outside
 
 Candidate = Annotated[
     str,

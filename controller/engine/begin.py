@@ -12,7 +12,9 @@ from controller.core.opening import NothingToDo, OpeningRefused, open_rollout
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
-from controller.engine.reconcile import RACE_PAUSE, Outside, apply, read_rollout
+from controller.engine.outside import Outside
+from controller.engine.reconcile import read_rollout
+from controller.engine.writing import RACE_PAUSE, apply
 from controller.ports import ConflictError, TransientError
 
 log = structlog.get_logger()

@@ -9,7 +9,10 @@ import structlog
 
 from controller.core.decision import Command
 from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay, command_id
-from controller.engine.reconcile import RACE_PAUSE, EvidenceCache, Outside, Pass, read_rollout, reconcile
+from controller.engine.evidence import EvidenceCache
+from controller.engine.outside import Outside
+from controller.engine.reconcile import Pass, read_rollout, reconcile
+from controller.engine.writing import RACE_PAUSE
 from controller.ports import ConflictError, NoRolloutError, TransientError
 
 log = structlog.get_logger()

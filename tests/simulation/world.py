@@ -21,7 +21,8 @@ from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import RuntimeKind, Settings
 from controller.engine.begin import Begun, Request, begin
 from controller.engine.loop import Followed, Obeyed, follow, obey
-from controller.engine.reconcile import Outside, Pass
+from controller.engine.outside import Outside
+from controller.engine.reconcile import Pass
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.probes import HttpProbes

@@ -1,0 +1,15 @@
+"""The outside: all that a pass touches, by the interfaces of `ports.py`."""
+
+from dataclasses import dataclass
+
+from controller.ports import Clock, CloudRun, Metrics, Probes
+
+
+@dataclass(frozen=True)
+class Outside:
+    """All that a pass touches."""
+
+    cloud_run: CloudRun
+    metrics: Metrics
+    clock: Clock
+    probes: Probes
