@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= auto
 
-.PHONY: help demo test check format lint types imports tests test-pythons bench-decisions bench-front docs lock clean
+.PHONY: help demo test check format lint types imports tests fuzz test-pythons bench-decisions bench-front docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,16 @@ imports: $(VENV)/.dev
 
 tests: $(VENV)/.dev  ## the tests alone
 	@$(BIN)/pytest -n $(TESTS_AT_ONCE) $(ARGS)
+
+# Each of these parsers reads what strangers write.
+FUZZED = record policy log-filter fault
+SECONDS_EACH ?= 60
+
+fuzz: $(VENV)/.dev  ## look for texts that break the parsers, a minute each; what is found stays in .fuzz/
+	@set -e; for parser in $(FUZZED); do $(BIN)/python tests/fuzz/run.py $$parser --seconds $(SECONDS_EACH); done
+
+simulate: $(VENV)/.dev  ## random runs: ARGS="--seed 7 --runs 300", --trace, --summary FILE, --kills
+	@PYTHONPATH=tests $(BIN)/python tests/simulation/simulate.py $(ARGS)
 
 bench-decisions: $(VENV)/.bench  ## how soon and how rightly it decides, beside other ways; writes docs/
 	@$(BIN)/python benchmarks/decisions.py $(ARGS)

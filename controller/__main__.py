@@ -11,7 +11,8 @@ STOPPING = {
     signal.SIGINT: ("interrupted", ExitCode.INTERRUPTED),
     signal.SIGTERM: ("terminated", ExitCode.TERMINATED),
 }
-
+LAST_SECONDS = 4
+"""Real seconds in which a process that was asked to end may put things in order and say so."""
 
 QUIET = {
     # What matters arrives as an exception; gRPC's own notes would stand between our lines.
@@ -55,7 +56,16 @@ def _run() -> int:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    raise Stopped(signal.Signals(number))
+    """Leave by an exception, which frees the terminal; by force where that takes long.
+
+    Who reads the output may have stopped reading: then even the last words would wait for ever.
+    """
+    for each in STOPPING:  # once is enough; to ignore one that is on its way would be complained about
+        signal.signal(each, lambda *_: None)
+    asked = signal.Signals(number)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(STOPPING[asked][1]))
+    signal.alarm(LAST_SECONDS)
+    raise Stopped(asked)
 
 
 if __name__ == "__main__":

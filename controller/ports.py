@@ -1,9 +1,10 @@
 """The interfaces that the engine needs, and the errors, named by what to do next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
@@ -17,6 +18,20 @@ class CanaryError(Exception):
 
 class TransientError(CanaryError):
     """It may work the next time: try again."""
+
+
+class ThrottledError(TransientError):
+    """The calls that a quota allows are used up: make none for `wait` seconds, then try again.
+
+    A write that was throttled was not applied.
+    """
+
+    wait = 60.0
+    """Seconds; Google's quotas are by the minute."""
+
+    def __init__(self, text: str, wait: float = wait) -> None:
+        super().__init__(text)
+        self.wait = wait
 
 
 class ConflictError(CanaryError):
@@ -39,6 +54,10 @@ class NoRolloutError(PermanentError):
     """The service has no rollout on record."""
 
 
+class NotServingError(PermanentError):
+    """A revision that was asked for cannot serve."""
+
+
 class DeniedError(PermanentError):
     """A permission is missing; the text names it."""
 
@@ -58,6 +77,10 @@ class CloudRun(Protocol):
 
     def read_service(self, service: str) -> ServiceState:
         """Return the service as it is now; raises NotFoundError."""
+        ...
+
+    def list_services(self) -> Sequence[ServiceState]:
+        """Return all services, by name."""
         ...
 
     def read_revision(self, service: str, revision: str) -> RevisionState | None:
@@ -100,6 +123,67 @@ class Probes(Protocol):
 
     def ask(self, address: str, paths: Sequence[str]) -> tuple[str, ...]:
         """Return one complaint for each path that the revision at this address does not answer well."""
+        ...
+
+
+class Severity(StrEnum):
+    """How much an entry of the audit trail matters, in the words of Cloud Logging."""
+
+    INFO = "info"
+    NOTICE = "notice"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+ROLLOUT_LABEL = "rollout"
+"""The label of an entry that holds the id of its rollout."""
+MOST_ENTRIES = 1000
+"""Of the audit trail, in one reading, unless asked for otherwise."""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One entry of the audit trail.
+
+    The same time and `insert_id` make two entries one, so an entry can be written again at any time, by
+    anybody.
+    """
+
+    insert_id: str
+    time: datetime
+    service: str
+    revision: str
+    """The revision that it is about, or "" for the service as a whole."""
+    severity: Severity
+    message: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data, as in JSON. Numbers are kept as floating point: whole ones come back as int.
+
+    Infinity comes back as text.
+    """
+    cut: str = ""
+    """What is missing in the payload of an entry that was read, since it was too large to be kept."""
+
+
+class AuditLog(Protocol):
+    """The audit trail of the services of one project and region: a mirror of their records."""
+
+    def write_entries(self, entries: Sequence[AuditEntry]) -> None:
+        """Keep the entries; those that are there already stay one.
+
+        Never repeated by itself. After a TransientError some may have been kept: write them all again. A
+        PermanentError will come again for the same entries; the others of them have been kept.
+        """
+        ...
+
+    def read_entries(
+        self, service: str, rollout: str = "", since: datetime | None = None, limit: int = MOST_ENTRIES
+    ) -> Sequence[AuditEntry]:
+        """Return the newest entries of a service, or of one rollout of it, the oldest first, each once.
+
+        An entry can be read some seconds after it was written.
+        """
         ...
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import grpc
-
 from controller.emulator.principal import calling_as
 from controller.engine.outside import Outside
+from controller.gateways import channels
+from controller.gateways.audit_log import LoggingGateway
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway
@@ -32,9 +32,9 @@ def connect(place: Place) -> Outside:
             MonitoringGateway(place.project, place.region, clock.sleep),
             clock,
             HttpProbes(clock.sleep),
+            LoggingGateway(place.project, place.region, clock.sleep),
         )
-    # A proxy of the environment would capture even loopback.
-    channel = grpc.insecure_channel(place.emulator, options=[("grpc.enable_http_proxy", 0)])
+    channel = channels.local(place.emulator)
     if place.principal:
         channel = calling_as(channel, place.principal)
     local = EmulatorClock(channel)
@@ -43,4 +43,5 @@ def connect(place: Place) -> Outside:
         MonitoringGateway(place.project, place.region, SystemClock().sleep, channel),
         local,
         HttpProbes(SystemClock().sleep),
+        LoggingGateway(place.project, place.region, SystemClock().sleep, channel),
     )

@@ -6,6 +6,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end of gene
 import ast
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,11 +103,17 @@ def table_of_exit_codes() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
 
 
+def tables_of_scenarios() -> str:
+    """Return the acceptance scenarios and the tests that are marked with their numbers."""
+    return str(runpy.run_path(str(ROOT / "tests/acceptance.py"))["tables"]())
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "map": map_of_modules,
     "phases": diagram_of_phases,
     "moves": table_of_moves,
     "exit codes": table_of_exit_codes,
+    "scenarios": tables_of_scenarios,
 }
 
 
@@ -116,7 +123,7 @@ def generated() -> dict[Path, str]:
         ROOT / "docs/policy.md": policy_reference(),
         ROOT / "policies/policy.schema.json": json.dumps(policy_schema(), indent=2) + "\n",
     }
-    for name in ("README.md", "ARCHITECTURE.md"):
+    for name in ("README.md", "ARCHITECTURE.md", "docs/scenarios.md"):
         path = ROOT / name
         texts[path] = PART.sub(lambda m: f"{m[1]}{PARTS[m['name']]()}\n{m[3]}", path.read_text())
     return texts

@@ -9,7 +9,7 @@ from controller.core.counts import Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.observation import Observation, RevisionState, ServiceState
 from controller.core.policy import Policy, parse_policy
-from controller.core.rollout import Phase, Rollout
+from controller.core.rollout import Pause, Phase, Rollout
 from controller.core.traffic import Split, Target
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -38,6 +38,7 @@ def a_rollout(phase: Phase = Phase.STEPPING, step: int = 0, **fields: Any) -> Ro
         reason="because",
         by="controller",
         paused_phase=Phase.STEPPING if phase is Phase.PAUSED else None,
+        pause=Pause.PERSON if phase is Phase.PAUSED else None,
     )
     return replace(rollout, **fields)
 

@@ -1,6 +1,6 @@
-"""The commands of people in the middle of a rollout: promote, pause, resume, rollback."""
+"""The commands of people: promote, pause, resume, rollback, release."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,20 @@ from controller.cli.options import (
     Project,
     Region,
     ServiceName,
+    checked_revision,
     checked_service,
     connected,
     who,
 )
 
+if TYPE_CHECKING:
+    from controller.cli.views import View
+    from controller.engine.commands import Obeyed
+
+To = Annotated[
+    str,
+    typer.Option("--to", metavar="REVISION", help="The revision to go back to; stable if not given."),
+]
 Full = Annotated[bool, typer.Option("--full", help="Send all users to the candidate now, then bake.")]
 
 
@@ -49,7 +58,10 @@ def pause(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Keep the split as it is until somebody resumes, promotes or rolls back."""
+    """Keep the split as it is until somebody resumes, promotes or rolls back.
+
+    Before a deployment, with no rollout under way: the next rollout begins paused.
+    """
     _obey("pause", service, project, region, emulator, local=local, as_json=as_json)
 
 
@@ -61,11 +73,27 @@ def resume(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a paused rollout; the time of its step begins anew."""
+    """Go on with a paused rollout, or let it through a gate; the time of its step begins anew."""
     _obey("resume", service, project, region, emulator, local=local, as_json=as_json)
 
 
 def rollback(
+    service: ServiceName,
+    to: To = "",
+    project: Project = "",
+    region: Region = "",
+    emulator: Emulator = "",
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Send all users back to stable, from any step, in one write.
+
+    With --to, to any revision that is ready, also when no rollout is under way.
+    """
+    _obey("rollback", service, project, region, emulator, local=local, as_json=as_json, to=to)
+
+
+def release(
     service: ServiceName,
     project: Project = "",
     region: Region = "",
@@ -73,41 +101,68 @@ def rollback(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Send all users back to stable, from any step, in one write."""
-    _obey("rollback", service, project, region, emulator, local=local, as_json=as_json)
+    """Let go of a service: take the record and tags of canary away, and set its traffic as it was."""
+    from controller.engine.commands import release_service
+
+    outside, name = connected(project, region, emulator, local=local), checked_service(service)
+    _report(release_service(outside, name), _view(as_json=as_json), name)
 
 
 def _obey(
-    name: str, service: str, project: str, region: str, emulator: str, *, local: bool, as_json: bool
+    name: str,
+    service: str,
+    project: str,
+    region: str,
+    emulator: str,
+    *,
+    local: bool,
+    as_json: bool,
+    to: str = "",
 ) -> None:
     """Write the command and see it through; ends the command with its exit code."""
-    from rich.console import Console
-
-    from controller.cli.views import JsonView, PlainView
-    from controller.core.rollout import Event, Refuse
-    from controller.engine.loop import obey
+    from controller.core.rollout import Event
+    from controller.engine.commands import obey
     from controller.ports import NoRolloutError
 
     event = Event(name)
     outside = connected(project, region, emulator, local=local)
-    view = JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
+    view = _view(as_json=as_json)
     try:
-        obeyed = obey(outside, checked_service(service), event, who(), view.saw)
+        obeyed = obey(outside, checked_service(service), event, who(), view.saw, checked_revision(to))
     except NoRolloutError as nothing:
         if event is not Event.ROLLBACK:
             raise
         view.said(f"Nothing to do: {nothing}.")
         raise typer.Exit(ExitCode.DONE) from None
+    _report(obeyed, view, service)
+    if obeyed.rollout and not obeyed.rollout.phase.is_terminal and event is not Event.PAUSE:
+        view.said(f"If no controller is following it, go on with: canary rollout {service}")
+
+
+def _view(*, as_json: bool) -> "View":
+    from rich.console import Console
+
+    from controller.cli.views import JsonView, PlainView
+
+    return JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
+
+
+def _report(obeyed: "Obeyed", view: "View", service: str) -> None:
+    """Say what became of a command; ends the command with its exit code unless it is done."""
+    from controller.core.rollout import Refuse
+
     if isinstance(obeyed.answer, Refuse):
         view.said(f"Nothing done: {obeyed.answer.why}.")
         raise typer.Exit(ExitCode.USAGE)
     if obeyed.answer:
         view.said(f"Nothing to do: {obeyed.answer.why}.")
         raise typer.Exit(ExitCode.DONE)
-    rollout = obeyed.rollout
     if not obeyed.in_force:
         view.said(f"Written, but not seen in force yet; look again with: canary status {service}")
         raise typer.Exit(ExitCode.UNAVAILABLE)
-    view.said(f"Done: {rollout.service} is {rollout.phase.value} with the candidate at {rollout.percent} %.")
-    if not rollout.phase.is_terminal and event is not Event.PAUSE:
-        view.said(f"If no controller is following it, go on with: canary rollout {service}")
+    rollout = obeyed.rollout
+    if rollout is None:
+        view.said(f"Done: {service}: {obeyed.done}.")
+        return
+    state = f"{rollout.phase.value} with the candidate at {rollout.percent} %"
+    view.said(f"Done: {rollout.service} is {state}.")

@@ -39,7 +39,7 @@ def _found(rollout: Rollout, request: Request) -> str:
 
 def exit_code(followed: Followed) -> ExitCode:
     """Return what the command ends with."""
-    if followed.ending in {Ending.REPLACED, Ending.REMOVED}:
+    if followed.ending in {Ending.REPLACED, Ending.REMOVED, Ending.DELETED}:
         return ExitCode.SUPERSEDED
     if followed.ending is Ending.UNSERVED:
         return ExitCode.UNAVAILABLE
@@ -67,6 +67,10 @@ def ending_text(followed: Followed) -> str:
                 f"Superseded: somebody removed the record of {rollout.service}; its traffic stays as it is."
                 f" Set it with: gcloud run services update-traffic {rollout.service}"
             )
+        case Ending.DELETED:
+            return (
+                f"Superseded: the service {rollout.service} was deleted; there is nothing left to roll out."
+            )
         case Ending.UNSERVED:
             return (
                 f"Not in force: Cloud Run does not serve what was asked for ({rollout.reason}). Look at it,"
@@ -86,6 +90,10 @@ def _end_of(rollout: Rollout) -> str:
             return f"Rolled back: {rollout.stable} {everybody}. {reason} {pinned}"
         case Phase.ROLLED_BACK:
             return f"Rolled back: {rollout.stable} {everybody}. {reason}"
+        case Phase.FAILED if not rollout.stable:
+            return f"Failed: {rollout.candidate} {everybody}, as there is no other. {reason}"
+        case Phase.WAITING:
+            return f"Overdue: {reason} To wait on: canary rollout {rollout.service}"
         case Phase.FAILED:
             return f"Failed: {rollout.stable} still {everybody}. {reason}"
         case Phase.SUPERSEDED:

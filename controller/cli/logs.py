@@ -4,9 +4,12 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from textwrap import indent
 from typing import Any
 
 import structlog
+
+from controller.core.plain_text import plain_lines, plain_values
 
 LABELLED = ("service", "rollout", "phase")
 """Fields that Cloud Logging is to index, so that entries can be found by them."""
@@ -29,12 +32,25 @@ def configure_logs() -> None:
         ]
     )
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, *shaping],
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            in_plain_text,
+            *shaping,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Asked for each line: the stream that was there at the start may be closed by now.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def in_plain_text(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make every field plain text: a log is read on a terminal in the end, its JSON decoded by then."""
+    traceback = event.pop("exception", None)
+    plainly: dict[str, Any] = plain_values(event)
+    # Indented, so that no line of a message looks like an entry of its own.
+    return plainly if traceback is None else plainly | {"exception": plain_lines(indent(traceback, "  "))}
 
 
 def for_cloud_logging(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

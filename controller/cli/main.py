@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from controller.cli import policy
-from controller.cli.commands import pause, promote, resume, rollback
+from controller.cli.check import check
+from controller.cli.commands import pause, promote, release, resume, rollback
 from controller.cli.demo import demo
 from controller.cli.exit_codes import MEANINGS, ExitCode
+from controller.cli.history import history, replay
 from controller.cli.local import commands as local
 from controller.cli.rollout import retry, rollout
 from controller.cli.simulate import simulate
@@ -22,7 +24,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (rollout, status, promote, pause, resume, rollback, retry, simulate, demo):
+for command in (
+    rollout,
+    status,
+    promote,
+    pause,
+    resume,
+    rollback,
+    retry,
+    release,
+    check,
+    history,
+    replay,
+    simulate,
+    demo,
+):
     app.command()(command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(local.app, name="local")
@@ -63,14 +79,20 @@ def _failed(error: Exception) -> ExitCode:
 
     from controller.core.opening import OpeningRefused
     from controller.gateways.policy_files import PolicyFileInvalid
-    from controller.ports import CanaryError, NoRolloutError, NotFoundError, RecordUnreadableError
+    from controller.ports import (
+        CanaryError,
+        NoRolloutError,
+        NotFoundError,
+        NotServingError,
+        RecordUnreadableError,
+    )
 
     if isinstance(error, ModuleNotFoundError):
         extra = "the local Cloud Run is an extra: pip install 'cloud-run-canary[emulator]'"
         return _said(f"{error.name} is not installed; {extra}", ExitCode.UNEXPECTED)
     if isinstance(error, OpeningRefused | PolicyFileInvalid):
         return _said(str(error), ExitCode.USAGE)
-    if isinstance(error, NotFoundError | NoRolloutError | RecordUnreadableError):
+    if isinstance(error, NotFoundError | NotServingError | NoRolloutError | RecordUnreadableError):
         return _said(str(error), ExitCode.USAGE)
     if isinstance(error, CanaryError):
         return _said(str(error), ExitCode.UNAVAILABLE)
@@ -84,5 +106,7 @@ def _failed(error: Exception) -> ExitCode:
 
 
 def _said(text: str, code: ExitCode) -> ExitCode:
-    print(f"canary: {text}", file=sys.stderr)
+    from controller.core.plain_text import plain_lines
+
+    print(f"canary: {plain_lines(text)}", file=sys.stderr)
     return code

@@ -40,6 +40,7 @@ PolicyFile = Annotated[
 ]
 
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?")
+_REVISION = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}")
 
 
@@ -89,6 +90,15 @@ def checked_service(service: str) -> str:
             param_hint="SERVICE",
         )
     return service
+
+
+def checked_revision(revision: str) -> str:
+    """Return the name of a revision, or none; raises a usage error for what cannot be one."""
+    if revision and not _REVISION.fullmatch(revision):
+        raise typer.BadParameter(
+            f"{revision!r} is not the name of a revision: lower-case letters, digits and hyphens, at most 63"
+        )
+    return revision
 
 
 def policy_of(file: Path | None) -> "Policy":

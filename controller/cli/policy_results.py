@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from controller.core.mistakes import path_text
+from controller.core.plain_text import plain
 from controller.core.policy import Policy, policy_as_plain, policy_digest
 from controller.gateways.policy_files import PolicyFileInvalid, read_policy
 
@@ -27,7 +28,7 @@ def is_sound(result: Result) -> TypeGuard[Policy]:
 
 def result_lines(file: Path, result: Result) -> Iterable[str]:
     """Return the result for people: that the file is sound, or each mistake in a line."""
-    return result.lines if isinstance(result, PolicyFileInvalid) else (f"{file}: ok",)
+    return result.lines if isinstance(result, PolicyFileInvalid) else (plain(f"{file}: ok"),)
 
 
 def result_as_plain(file: Path, result: Result) -> dict[str, Any]:

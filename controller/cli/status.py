@@ -1,7 +1,13 @@
 """The command that only looks: `status`."""
 
 import json
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from controller.cli.exit_codes import ExitCode
 from controller.cli.options import (
     Emulator,
     Json,
@@ -15,10 +21,30 @@ from controller.cli.options import (
     policy_of,
 )
 
+if TYPE_CHECKING:
+    from controller.core.rollout import Phase, Rollout
+    from controller.engine.outside import Outside
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it ended or is held, and end as it did.")]
+WaitFor = Annotated[
+    str,
+    typer.Option(
+        "--wait-for",
+        metavar="PHASE",
+        help="Wait until it is in this phase, such as paused; any other end ends as `rollout` does.",
+    ),
+]
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="Wait no longer than this, such as 30m.")
+]
+
 
 def status(
     service: ServiceName,
     policy: PolicyFile = None,
+    wait: Wait = False,
+    wait_for: WaitFor = "",
+    timeout: Timeout = "",
     project: Project = "",
     region: Region = "",
     emulator: Emulator = "",
@@ -26,10 +52,15 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show where the rollout of a service stands, and what its evidence says now. Changes nothing."""
+    if wait or wait_for or timeout:
+        outside = connected(project, region, emulator, local=local)
+        phase, at_most = _phase(wait_for), _duration(timeout)
+        raise typer.Exit(_waited(outside, checked_service(service), phase, at_most, as_json=as_json))
     from rich.console import Console
 
     from controller.cli.report import report_of
     from controller.cli.views import line_of, panel_of
+    from controller.core.plain_text import plain
     from controller.engine.reconcile import look
 
     wanted = policy_of(policy) if policy else None
@@ -44,6 +75,50 @@ def status(
         return
     console.print(panel_of(seen, seen.assessment))
     rollout = seen.decision.rollout
-    console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {rollout.by}")
+    by = plain(rollout.by)
+    console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {by}")
     if differs:
-        console.print(f"The rollout keeps the policy that it began with; {policy} says something else.")
+        differing = plain(str(policy))
+        console.print(f"The rollout keeps the policy that it began with; {differing} says something else.")
+
+
+def _waited(
+    outside: "Outside", service: str, phase: "Phase | None", at_most: "timedelta | None", *, as_json: bool
+) -> ExitCode:
+    """Wait, saying what changes; return the code of how it ended, or of a phase that was reached."""
+    from controller.cli.following import ending_text, exit_code
+    from controller.cli.report import rollout_report
+    from controller.core.plain_text import plain, plain_values
+    from controller.engine.watching import wait_until
+
+    def on_change(rollout: "Rollout") -> None:
+        state = "in force" if rollout.observed_at else "waiting to be in force"
+        line = f"{rollout.phase.value:<11} {rollout.percent:>3} %  {state}; {plain(rollout.reason)}"
+        print(json.dumps(plain_values(rollout_report(rollout))) if as_json else line, flush=True)
+
+    followed = wait_until(outside, service, phase, at_most, on_change)
+    if followed is None:
+        print(f"canary: the time to wait is over; go on with: canary status {service}", file=sys.stderr)
+        return ExitCode.UNSURE
+    if followed.rollout.phase is phase:
+        return ExitCode.DONE
+    if not as_json:
+        print(plain(ending_text(followed)))
+    return exit_code(followed)
+
+
+def _phase(name: str) -> "Phase | None":
+    from controller.core.rollout import Phase
+
+    if name and name not in list(Phase):
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(Phase)}", param_hint="--wait-for")
+    return Phase(name) if name else None
+
+
+def _duration(text: str) -> "timedelta | None":
+    from controller.core.units import UnitInvalid, parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except UnitInvalid as invalid:
+        raise typer.BadParameter(str(invalid), param_hint="--timeout") from None

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from rich import box
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from controller.cli.report import report_of, rollout_report
 from controller.core.assessment import Assessment
 from controller.core.evidence import Sample
 from controller.core.judge import VerdictValue
+from controller.core.plain_text import plain, plain_values
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
 from controller.engine.reconcile import Pass
@@ -77,11 +79,11 @@ class JsonView(View):
 
     def said(self, text: str) -> None:
         """Print a remark."""
-        self._write(json.dumps({"note": text}))
+        self._write(json.dumps({"note": plain(text)}))
 
     def ended(self, rollout: Rollout, text: str) -> None:
         """Print the end."""
-        self._write(json.dumps({**rollout_report(rollout), "ended": text}))
+        self._write(json.dumps(plain_values({**rollout_report(rollout), "ended": text})))
 
 
 class PlainView(View):
@@ -100,11 +102,11 @@ class PlainView(View):
 
     def said(self, text: str) -> None:
         """Print a remark."""
-        self._write(text)
+        self._write(plain(text))
 
     def ended(self, rollout: Rollout, text: str) -> None:  # noqa: ARG002 -- other views colour it
         """Print the end."""
-        self._write(text)
+        self._write(plain(text))
 
 
 class LiveView(View):
@@ -141,11 +143,11 @@ class LiveView(View):
 
     def said(self, text: str) -> None:
         """Print a remark above the panel."""
-        self._live.console.print(Text(text, style="yellow"))
+        self._live.console.print(Text(plain(text), style="yellow"))
 
     def ended(self, rollout: Rollout, text: str) -> None:
         """Keep the end, to stand below the panel."""
-        self._end = Text(text, style=_PHASE_COLOURS.get(rollout.phase, "bold"))
+        self._end = Text(plain(text), style=_PHASE_COLOURS.get(rollout.phase, "bold"))
 
 
 @contextmanager
@@ -165,7 +167,11 @@ def _printed(line: str) -> None:
 
 
 def line_of(seen: Pass) -> str:
-    """Return a pass in one line."""
+    """Return a pass in one line of plain text."""
+    return plain(_line(seen))
+
+
+def _line(seen: Pass) -> str:
     if seen.decision is None:
         return f"{seen.service.name} serves {written(seen.service.shares_served)}; no rollout is on record"
     rollout, verdict = seen.decision.rollout, seen.decision.verdict
@@ -185,7 +191,7 @@ def panel_of(
 ) -> RenderableType:
     """Return the whole picture of a rollout, with the numbers that were weighed."""
     if seen.decision is None or seen.observation is None:
-        return Panel(line_of(seen))
+        return Panel(Text(line_of(seen)))
     rollout = seen.decision.rollout
     parts: list[RenderableType] = [
         _progress(rollout),
@@ -202,9 +208,20 @@ def panel_of(
             rows.add_row(_clock(moment), Text(words))
         parts += [Text(), rows]
     title = Text.assemble("canary rollout ", (rollout.service, "bold"))
-    return Panel(
-        Group(*parts), title=title, subtitle=f"rollout {rollout.id}", title_align="left", box=box.ROUNDED
-    )
+    subtitle = Text(f"rollout {rollout.id}")
+    return _Plain(Panel(Group(*parts), title=title, subtitle=subtitle, title_align="left", box=box.ROUNDED))
+
+
+class _Plain:
+    """A picture in which every text is plain, whatever was put into it."""
+
+    def __init__(self, picture: RenderableType) -> None:
+        self._picture = picture
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self._picture, options):
+            framing = segment.control or segment == Segment.line()
+            yield segment if framing else segment._replace(text=plain(segment.text))
 
 
 def _progress(rollout: Rollout) -> Text:
@@ -236,7 +253,7 @@ def _revisions(seen: Pass, rollout: Rollout, weighed: Assessment | None) -> Tabl
     for role, revision, colour, sample in rows:
         share = seen.service.shares_served.get(revision, 0)
         bar = Bar(100, 0, share, color=colour, bgcolor="grey23")
-        table.add_row(role, revision, bar, f"{share:>3} %", *_numbers(sample))
+        table.add_row(role, Text(revision), bar, f"{share:>3} %", *_numbers(sample))
     return table
 
 

@@ -1,13 +1,16 @@
 """The assessment: all the evidence of a rollout so far, weighed guard by guard.
 
-It is a pure function of policy and evidence. A controller that runs keeps it and adds only the minutes that
-are new; one that starts again gets the same, to the last bit, from the same evidence.
+It is a fold over the minutes in their order: a pure function of policy and evidence. A controller that
+runs keeps it and adds only the minutes that are new; one that starts again gets the same, to the last bit,
+from all of them. It holds no minute, so it does not grow with them.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import Evidence, Sample, Stage, Tick
+from controller.core.evidence import Evidence, Sample, Stage, Tick, Window, minutes_of
 from controller.core.guards import AnyGuardTest, guard_tests
 from controller.core.policy import Policy
 from controller.core.traffic import ALL
@@ -17,69 +20,82 @@ from controller.core.traffic import ALL
 class Assessment:
     """What was weighed: the guards as they stand, and the totals of the latest stage.
 
-    `problem` says what cannot be weighed, or why there is no evidence.
+    `weighed` has the number of minutes of each stage so far, `last` is the end of the newest one, `percent`
+    the candidate's in the latest stage. `problem` says what cannot be weighed, or why there is no evidence.
     """
 
-    evidence: Evidence
     guards: tuple[AnyGuardTest, ...] = ()
+    percent: int | None = None
+    weighed: tuple[int, ...] = ()
+    last: datetime | None = None
     stable: Sample = field(default_factory=Sample)
     candidate: Sample = field(default_factory=Sample)
     problem: str = ""
 
     @property
-    def stage(self) -> Stage | None:
-        """The latest stage, which is judged."""
-        return self.evidence.stages[-1] if self.evidence.stages else None
+    def minutes(self) -> int:
+        """The minutes of the latest stage, which is judged."""
+        return self.weighed[-1] if self.weighed else 0
 
     @property
-    def minutes(self) -> int:
-        """The minutes of the latest stage."""
-        return len(self.stage.ticks) if self.stage else 0
+    def earlier_minutes(self) -> int:
+        """The minutes of the stages before the latest."""
+        return sum(self.weighed[:-1])
+
+    def is_of(self, windows: Sequence[Window], until: datetime) -> bool:
+        """Tell whether what was weighed is just what these windows hold up to `until`."""
+        known = self.weighed + (0,) * (len(windows) - len(self.weighed))
+        return known == tuple(minutes_of(window, until) for window in windows)
 
 
 def assess(policy: Policy, evidence: Evidence, earlier: Assessment | None = None) -> Assessment:
-    """Weigh the evidence; an `earlier` assessment by the same policy spares the minutes that it holds."""
+    """Weigh the evidence: all of it, or what has come since an `earlier` assessment by the same policy."""
     if evidence.problem:
-        return Assessment(evidence, problem=f"the metrics cannot be read: {evidence.problem}")
+        return Assessment(problem=f"the metrics cannot be read: {evidence.problem}")
+    if earlier and earlier.problem:
+        return earlier  # more minutes do not mend it
     try:
-        if earlier is None or not _continues(evidence, earlier):
-            guards = tuple(test.knowing(evidence.history) for test in guard_tests(policy))
-            earlier = Assessment(Evidence(history=evidence.history), guards)
-        return _extended(earlier, evidence)
+        return _extended(earlier or _begun(policy, evidence.history), evidence.stages)
     except EvidenceInvalid as invalid:
-        return Assessment(evidence, problem=f"the metrics cannot be judged: {invalid}")
+        return Assessment(problem=f"the metrics cannot be judged: {invalid}")
 
 
-def _continues(evidence: Evidence, earlier: Assessment) -> bool:
-    """Tell whether the evidence holds all that was weighed before, in its place."""
-    before = earlier.evidence.stages
-    if earlier.problem or earlier.evidence.history != evidence.history or len(before) > len(evidence.stages):
-        return False
-    return all(
-        len(old.ticks) <= len(new.ticks) and old.ticks[-1:] == new.ticks[len(old.ticks) - 1 : len(old.ticks)]
-        for old, new in zip(before, evidence.stages, strict=False)
-    )
+def _begun(policy: Policy, history: Sequence[Sample]) -> Assessment:
+    return Assessment(tuple(test.knowing(history) for test in guard_tests(policy)))
 
 
-def _extended(earlier: Assessment, evidence: Evidence) -> Assessment:
-    guards, stages, before = earlier.guards, evidence.stages, earlier.evidence.stages
-    same_stage = len(stages) == len(before)
-    stable, candidate = (earlier.stable, earlier.candidate) if same_stage else (Sample(), Sample())
-    last = next((stage.ticks[-1].end for stage in reversed(before) if stage.ticks), None)
+def _extended(assessment: Assessment, stages: Sequence[Stage]) -> Assessment:
     for number, stage in enumerate(stages):
-        seen = len(before[number].ticks) if number < len(before) else 0
-        for position, tick in enumerate(stage.ticks[seen:], start=seen):
-            if last is not None and tick.end <= last:
-                raise EvidenceInvalid(f"the minute that ends at {tick.end:%H:%M} comes twice or out of order")
-            last = tick.end
-            alone, new_step = stage.percent == ALL, number > 0 and position == 0
-            guards = tuple(_after(test, tick, alone=alone, new_step=new_step) for test in guards)
-            if number == len(stages) - 1:
-                stable, candidate = stable + tick.stable, candidate + tick.candidate
-    return Assessment(evidence, guards, stable, candidate)
+        if number == len(assessment.weighed):
+            weighed = (*assessment.weighed, 0)
+            nothing = Sample()
+            assessment = replace(
+                assessment, percent=stage.percent, weighed=weighed, stable=nothing, candidate=nothing
+            )
+        for tick in stage.ticks:
+            assessment = _after(assessment, number, stage.percent, tick)
+    return assessment
 
 
-def _after(test: AnyGuardTest, tick: Tick, *, alone: bool, new_step: bool) -> AnyGuardTest:
+def _after(assessment: Assessment, number: int, percent: int, tick: Tick) -> Assessment:
+    """Return the assessment after a minute of this stage, which may be one before the latest."""
+    if assessment.last is not None and tick.end <= assessment.last:
+        raise EvidenceInvalid(f"the minute that ends at {tick.end:%H:%M} comes twice or out of order")
+    weighed = assessment.weighed
+    alone, new_step = percent == ALL, number > 0 and not weighed[number]
+    after = replace(
+        assessment,
+        guards=tuple(_guard_after(test, tick, alone=alone, new_step=new_step) for test in assessment.guards),
+        weighed=(*weighed[:number], weighed[number] + 1, *weighed[number + 1 :]),
+        last=tick.end,
+    )
+    if number + 1 < len(weighed):
+        return after
+    stable, candidate = _total(after.stable, tick.stable), _total(after.candidate, tick.candidate)
+    return replace(after, stable=stable, candidate=candidate)
+
+
+def _guard_after(test: AnyGuardTest, tick: Tick, *, alone: bool, new_step: bool) -> AnyGuardTest:
     """Return a guard after a minute; one that only observes must not blind the others."""
     try:
         return test.after(tick, alone=alone, new_step=new_step)
@@ -87,3 +103,11 @@ def _after(test: AnyGuardTest, tick: Tick, *, alone: bool, new_step: bool) -> An
         if test.decides:
             raise
         return test
+
+
+def _total(total: Sample, sample: Sample) -> Sample:
+    """Return both together; what no deciding guard looks at, and has changed its buckets, begins anew."""
+    try:
+        return total + sample
+    except EvidenceInvalid:
+        return replace(sample, codes=(Sample(total.codes) + Sample(sample.codes)).codes)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from controller.core.judge import Verdict, VerdictValue, judge
-from controller.core.observation import Observation, ServiceState
-from controller.core.policy import AfterPromotion, OnNewRevision, WhenUnsure
+from controller.core.observation import Observation, RevisionState, ServiceState
+from controller.core.policy import AfterPromotion, OnDeadline, OnNewRevision, WhenUnsure
 from controller.core.rollout import COMMANDS, Event, Phase, Refuse, Rollout, Stay, moved, observed
 from controller.core.traffic import (
+    ALL,
     LATEST,
     Split,
     Target,
@@ -44,6 +45,8 @@ class Command:
     by: str
     id: str
     past: int | None = None
+    to: str = ""
+    """The revision that a rollback goes to; stable if it is not given."""
 
     def __post_init__(self) -> None:
         if self.event not in COMMANDS:
@@ -80,10 +83,12 @@ def decide(rollout: Rollout, observation: Observation, command: Command | None =
     if happened is None:
         return _settled(rollout, observation, verdict, None)
     event, reason, by = happened
-    after = moved(rollout, event, observation.now, reason, by)
+    obeying = command is not None and event is command.event
+    going_to = command.to if command and obeying else ""
+    after = moved(replace(rollout, stable=going_to or rollout.stable), event, observation.now, reason, by)
     if isinstance(after, Stay | Refuse):
         return _settled(rollout, observation, verdict, after)
-    if command and event is command.event:
+    if command and obeying:
         after = replace(after, obeyed=(*rollout.obeyed, command.id)[-COMMANDS_KEPT:])
     if event is Event.EDITED:
         after = observed(after, observation.now)
@@ -92,13 +97,17 @@ def decide(rollout: Rollout, observation: Observation, command: Command | None =
 
 
 def _objection(rollout: Rollout, observation: Observation, command: Command) -> Stay | Refuse | None:
-    """Return why a promotion must not be obeyed: readiness and a way back are required of a person, too."""
+    """Return why a command must not be obeyed: readiness and a way back are required of a person, too."""
+    if command.to == rollout.candidate:
+        return Refuse(f"{command.to} is the candidate; to send it all users: canary promote --full")
     if command.event not in {Event.PROMOTE, Event.PROMOTE_FULL}:
         return None
     if command.event is Event.PROMOTE and command.past is not None and rollout.step > command.past:
         return Stay("it is past that step already")
-    if observation.candidate is None or not observation.candidate.ready:
-        return Refuse(f"the candidate {rollout.candidate} is not ready to serve; wait, or roll back")
+    candidate = observation.candidate
+    if candidate is None or not candidate.ready:
+        state = _state_of(candidate) if candidate else f"the candidate {rollout.candidate} was deleted"
+        return Refuse(f"{state}; wait, or roll back")
     if rollout.percent == 0 and (observation.stable is None or not observation.stable.ready):
         return Refuse(f"stable {rollout.stable} is not ready, so there would be no way back")
     return None
@@ -114,8 +123,8 @@ def wanted_split(rollout: Rollout, service: ServiceState, *, edited: bool = Fals
         return without_tags(service.traffic, own)
     foreign = {tag: revision for tag, revision in tags_of(service.traffic).items() if tag not in own}
     if rollout.phase is Phase.PROMOTED and _ends_on_latest(rollout, service):
-        return (Target(LATEST, 100), *split_between({}, foreign))
-    shares = {rollout.stable: 100 - rollout.percent, rollout.candidate: rollout.percent}
+        return (Target(LATEST, ALL), *split_between({}, foreign))
+    shares = {rollout.stable: ALL - rollout.percent, rollout.candidate: rollout.percent}
     return split_between(shares, foreign | _own_tags(rollout))
 
 
@@ -126,7 +135,7 @@ def _own_tags(rollout: Rollout) -> dict[str, str]:
     tags = {rollout.stable_tag: rollout.stable}
     if rollout.phase is not Phase.WAITING and rollout.paused_phase is not Phase.WAITING:
         tags[rollout.candidate_tag] = rollout.candidate
-    return {tag: revision for tag, revision in tags.items() if tag}
+    return {tag: revision for tag, revision in tags.items() if tag and revision}
 
 
 def _ends_on_latest(rollout: Rollout, service: ServiceState) -> bool:
@@ -147,7 +156,8 @@ def is_served(rollout: Rollout, service: ServiceState) -> bool:
 
 def needs_evidence(rollout: Rollout) -> bool:
     """Tell whether a decision in this phase may rest on metrics."""
-    return rollout.phase in {Phase.STEPPING, Phase.BAKING} and rollout.window is not None
+    watched = rollout.phase in {Phase.STEPPING, Phase.BAKING} or rollout.at_gate
+    return watched and rollout.window is not None
 
 
 def needs_smoke_test(rollout: Rollout, service: ServiceState) -> bool:
@@ -169,7 +179,8 @@ def _what_happened(
     rollout: Rollout, observation: Observation, command: Command | None, verdict: Verdict | None
 ) -> Happened | None:
     if command and command.event is Event.ROLLBACK:
-        return Event.ROLLBACK, f"rolled back by {command.by}", command.by
+        to = f" to {command.to}" if command.to else ""
+        return Event.ROLLBACK, f"rolled back{to} by {command.by}", command.by
     if interfered := _interference(rollout, observation):
         return interfered
     if command:
@@ -186,7 +197,7 @@ def _asked(rollout: Rollout, command: Command) -> str:
         Event.PROMOTE: f"promoted past {_place(rollout)} by {command.by}",
         Event.PROMOTE_FULL: f"promoted to all users by {command.by}",
         Event.PAUSE: f"paused at {rollout.percent} % by {command.by}",
-        Event.RESUME: f"resumed by {command.by}",
+        Event.RESUME: f"{'let through the gate' if rollout.at_gate else 'resumed'} by {command.by}",
     }
     return words[command.event]
 
@@ -240,12 +251,14 @@ def _of_the_candidate(rollout: Rollout, observation: Observation) -> Happened | 
     if candidate.ready:
         return Event.READY, f"the candidate {candidate.name} is ready", CONTROLLER
     limit = rollout.policy.ready_within
-    if observation.now - rollout.since >= limit:
-        reason = f"the candidate {candidate.name} was not ready within {_minutes(limit)}"
-        if candidate.message:
-            reason += f": {_one_line(candidate.message)}"
-        return Event.LATE, reason, CONTROLLER
-    return None
+    if observation.now - rollout.since < limit or rollout.overdue:
+        return None
+    reason = f"the candidate {candidate.name} was not ready within {_minutes(limit)}"
+    if candidate.message:
+        reason += f": {_one_line(candidate.message)}"
+    if rollout.policy.on_deadline is OnDeadline.REPORT:
+        return Event.OVERDUE, f"{reason}; it is waited for", CONTROLLER
+    return Event.LATE, reason, CONTROLLER
 
 
 def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None:
@@ -267,7 +280,9 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
 def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
     """Make sure of the way back before the first user is sent to the candidate."""
     stable = observation.stable
-    if stable is None or not stable.ready:
+    if stable and not stable.known:
+        return None
+    if rollout.stable and (stable is None or not stable.ready):
         state = "was deleted" if stable is None else "is not ready"
         return Event.UNFIT, f"stable {rollout.stable} {state}, so there would be no way back", CONTROLLER
     if observation.candidate is None or not observation.candidate.ready:
@@ -277,7 +292,8 @@ def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
             return None
         if observation.smoke:
             return Event.UNFIT, f"the smoke test failed: {'; '.join(observation.smoke)}", CONTROLLER
-    return Event.CHECKED, f"checks passed: {rollout.stable} is ready as the way back", CONTROLLER
+    way_back = f"{rollout.stable} is ready as the way back" if rollout.stable else "no other was ever ready"
+    return Event.CHECKED, f"checks passed: {way_back}", CONTROLLER
 
 
 def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdict | None) -> Happened | None:
@@ -285,16 +301,38 @@ def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdic
         return None
     if verdict.value is VerdictValue.FAIL:
         return Event.HARMED, verdict.reason, CONTROLLER
+    passed = verdict.value is VerdictValue.PASS and bool(
+        observation.candidate and observation.candidate.ready
+    )
+    if rollout.at_gate:
+        return _of_the_gate(rollout, observation, verdict) if passed else None
     if verdict.stable_is_bad:
         reason = (
             f"{verdict.reason}; stable is no better, so the candidate is not blamed: a person should look"
         )
         return Event.STUCK, reason, CONTROLLER
-    if verdict.value is VerdictValue.PASS:
+    if passed and rollout.gate:
+        return Event.GATED, f"waits for a person to let it go on; {verdict.reason}", CONTROLLER
+    if passed:
         return Event.PASSED, verdict.reason, CONTROLLER
+    return _of_the_limit(rollout, observation, verdict)
+
+
+def _of_the_gate(rollout: Rollout, observation: Observation, verdict: Verdict) -> Happened | None:
+    """Open a gate whose time is up; only evidence that passes lets it open."""
+    after = rollout.gate.opens_after if rollout.gate else None
+    if after is None or observation.now - rollout.since < after:
+        return None
+    return Event.OPENED, f"the gate opened after {_minutes(after)}; {verdict.reason}", CONTROLLER
+
+
+def _of_the_limit(rollout: Rollout, observation: Observation, verdict: Verdict) -> Happened | None:
     if rollout.observed_at is None or observation.now - rollout.observed_at < rollout.hold.at_most:
         return None
-    overdue = f"not decided within {_minutes(rollout.hold.at_most)}: {verdict.reason}"
+    candidate = observation.candidate
+    passes = verdict.value is VerdictValue.PASS
+    why = f"the evidence passes, but {_state_of(candidate)}" if passes and candidate else verdict.reason
+    overdue = f"not decided within {_minutes(rollout.hold.at_most)}: {why}"
     match rollout.policy.when_unsure:
         case WhenUnsure.ROLLBACK:
             return Event.GAVE_UP, overdue, CONTROLLER
@@ -302,6 +340,12 @@ def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdic
             return Event.PASSED, f"{overdue}; the policy advances when unsure", CONTROLLER
         case WhenUnsure.ADVANCE | WhenUnsure.HOLD:
             return Event.STUCK, overdue, CONTROLLER
+
+
+def _state_of(candidate: RevisionState) -> str:
+    if candidate.known:
+        return f"the candidate {candidate.name} is not ready"
+    return f"the candidate {candidate.name} cannot be read: {_one_line(candidate.message)}"
 
 
 def _answer(rollout: Rollout, observation: Observation, command: Command | None) -> Stay | Refuse | None:

@@ -89,7 +89,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Stage:
-    """The final minutes of one window, oldest first."""
+    """The final minutes of one window that are to be weighed, oldest first."""
 
     percent: int
     ticks: tuple[Tick, ...] = ()
@@ -97,7 +97,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All stages of a rollout, or the problem that kept them from being read.
+    """What is to be weighed: a stage for each window of a rollout, or why nothing could be read.
 
     `history` is what stable answered in the minutes just before the rollout, oldest first.
     """
@@ -117,40 +117,50 @@ def floor_minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-def full_minutes(window: Window, until: datetime) -> list[datetime]:
-    """Return the ends of the whole minutes inside the window, up to `until`."""
+def full_minutes(window: Window, until: datetime, since: datetime | None = None) -> list[datetime]:
+    """Return the ends of the whole minutes inside the window, after `since` and up to `until`."""
+    first, last = _bounds(window, until)
+    begin = first if since is None else max(first, since)
+    return [begin + number * MINUTE for number in range(1, (last - begin) // MINUTE + 1)]
+
+
+def minutes_of(window: Window, until: datetime) -> int:
+    """Return the number of whole minutes inside the window, up to `until`."""
+    first, last = _bounds(window, until)
+    return max(0, (last - first) // MINUTE)
+
+
+def _bounds(window: Window, until: datetime) -> tuple[datetime, datetime]:
+    """Return the beginning of the first whole minute inside the window, and where the window ends by now."""
+    first = floor_minute(window.start)
     last = until if window.end is None else min(until, window.end)
-    end = floor_minute(window.start) + MINUTE
-    if end - MINUTE < window.start:
-        end += MINUTE
-    ends = []
-    while end <= last:
-        ends.append(end)
-        end += MINUTE
-    return ends
+    return (first if first == window.start else first + MINUTE), last
 
 
 def arrange_evidence(
-    windows: Sequence[Window], stable: Iterable[Minute], candidate: Iterable[Minute], until: datetime
+    windows: Sequence[Window],
+    stable: Iterable[Minute],
+    candidate: Iterable[Minute],
+    until: datetime,
+    since: datetime | None = None,
 ) -> Evidence:
-    """Cut what was measured into stages: whole minutes inside a window, ended at `until` or before.
+    """Cut what was measured into stages: whole minutes inside a window, after `since` and up to `until`.
 
     A minute that a revision does not report counts as one without requests. What stable reports of the time
     before the first window is its history.
     """
-    stable, candidate = tuple(stable), tuple(candidate)
-    by_end = [{minute.end: minute.sample for minute in minutes} for minutes in (stable, candidate)]
+    stable = tuple(stable)
+    ours, theirs = ({minute.end: minute.sample for minute in minutes} for minutes in (stable, candidate))
     nothing = Sample()
-    stages = (
+    stages = tuple(
         Stage(
             window.percent,
             tuple(
-                Tick(end, by_end[0].get(end, nothing), by_end[1].get(end, nothing))
-                for end in full_minutes(window, until)
+                Tick(end, ours.get(end, nothing), theirs.get(end, nothing))
+                for end in full_minutes(window, until, since)
             ),
         )
         for window in windows
     )
     begun = windows[0].start if windows else until
-    history = tuple(minute.sample for minute in stable if minute.end <= begun)
-    return Evidence(tuple(stages), history=history)
+    return Evidence(stages, history=tuple(minute.sample for minute in stable if minute.end <= begun))

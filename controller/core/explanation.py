@@ -9,8 +9,10 @@ from controller.core.policy import (
     AdvanceOn,
     AfterPromotion,
     Hold,
+    OnDeadline,
     OnNewRevision,
     Policy,
+    Step,
     WhenUnsure,
     evidence_time,
 )
@@ -39,6 +41,7 @@ class Explanation:
     bake: str
     least: timedelta
     most: timedelta
+    has_gates: bool
     rules: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -48,12 +51,13 @@ def explain_policy(policy: Policy) -> Explanation:
     times = step_times(policy)
     return Explanation(
         steps=tuple(
-            _step_text(index, time, step.hold)
+            _step_text(index, time, step)
             for index, (time, step) in enumerate(zip(times, policy.steps, strict=False), start=1)
         ),
         bake=_bake_text(policy, times[-1]),
         least=sum((time.least for time in times), timedelta(0)),
         most=sum((time.most for time in times), timedelta(0)),
+        has_gates=any(step.gate for step in policy.steps),
         rules=tuple(_rules(policy)),
         warnings=tuple(_warnings(policy)),
     )
@@ -65,7 +69,8 @@ def explanation_lines(explanation: Explanation) -> Iterator[str]:
     yield explanation.bake
     yield ""
     least, most = duration_text(explanation.least), duration_text(explanation.most)
-    yield f"A good release takes about {least}, and at most {most} plus the time to become ready."
+    gates = " and to be let through its gates" if explanation.has_gates else ""
+    yield f"A good release takes about {least}, and at most {most} plus the time to become ready{gates}."
     yield ""
     yield from explanation.rules
     if explanation.warnings:
@@ -79,10 +84,19 @@ def step_times(policy: Policy) -> tuple[StepTime, ...]:
     return tuple(StepTime(traffic, evidence_time(policy, hold), hold.at_most) for traffic, hold in shares)
 
 
-def _step_text(index: int, time: StepTime, hold: Hold) -> str:
+def _step_text(index: int, time: StepTime, step: Step) -> str:
     if time.traffic == ALL:
-        return f"Step {index}: {_until(time, hold)} are there; only ceilings decide."
-    return f"Step {index}: {_until(time, hold)} to each revision are there, or fewer show that it is safe."
+        return f"Step {index}: {_until(time, step.hold)} are there; only ceilings decide."
+    enough = "to each revision are there, or fewer show that it is safe"
+    return f"Step {index}: {_until(time, step.hold)} {enough}.{_gate_text(step)}"
+
+
+def _gate_text(step: Step) -> str:
+    if step.gate is None:
+        return ""
+    if step.gate.opens_after is None:
+        return " Then a person must let it go on."
+    return f" Then a person may let it go on; after {duration_text(step.gate.opens_after)} it does by itself."
 
 
 def _until(time: StepTime, hold: Hold) -> str:
@@ -113,6 +127,8 @@ def _rules(policy: Policy) -> Iterator[str]:
     if policy.smoke:
         ready += f" and answer {', '.join(policy.smoke)} with 2xx or 3xx"
     yield f"Before the first step, the candidate must {ready}."
+    if policy.on_deadline is OnDeadline.REPORT:
+        yield "A candidate that is not ready in time is reported, and waited for."
     errors, latency = policy.guards.errors, policy.guards.latency
     yield _error_text(errors) if errors else "Errors are not looked at."
     yield _latency_text(latency) if latency else "Latency is not looked at."

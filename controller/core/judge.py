@@ -116,7 +116,7 @@ def _account(policy: Policy, assessment: Assessment) -> _Account:
 
 def _is_alone(assessment: Assessment) -> bool:
     """Tell whether the candidate serves everybody, so that there is no stable beside it."""
-    return assessment.stage is not None and assessment.stage.percent == ALL
+    return assessment.percent == ALL
 
 
 def _is_proven(assessment: Assessment, account: _Account) -> bool:

@@ -7,11 +7,14 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from controller.core.plain_text import plain
 from controller.core.units import UnitInvalid, shown
 
 Path = tuple[str | int, ...]
 
 _LONGEST_NAME: Final = 100
+_MOST_TOLD: Final = 10
+"""How many mistakes fit in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class PolicyInvalid(ValueError):
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
-        super().__init__("; ".join(f"{path_text(each.path)}: {each.message}" for each in self.mistakes))
+        first = [f"{path_text(each.path)}: {each.message}" for each in self.mistakes[:_MOST_TOLD]]
+        more = len(self.mistakes) - len(first)
+        super().__init__("; ".join([*first, f"and {more} more"] if more else first))
 
 
 def path_text(path: Path) -> str:
     """Write a path as people do, such as `steps[1].hold.at_least`; the empty path is `policy`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{plain(part, _LONGEST_NAME)}" for part in path)
     return "".join(parts).removeprefix(".") or "policy"
 
 

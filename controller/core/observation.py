@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from controller.core.assessment import Assessment
 from controller.core.traffic import Split, shares_of
@@ -18,6 +18,13 @@ class RevisionState:
     failed: bool = False
     message: str = ""
     session_affinity: bool = False
+    known: bool = True
+    """False where it could not be read; then it is not taken for ready, nor for failed or deleted."""
+
+
+def unread(name: str, why: str) -> RevisionState:
+    """Return what is known of a revision that could not be read: its name, and why."""
+    return RevisionState(name, datetime.min.replace(tzinfo=UTC), message=why, known=False)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 
-from controller.core.decision import is_as_written, wanted_split
+from controller.core.decision import Command, is_as_written, wanted_split
 from controller.core.observation import RevisionState, ServiceState
+from controller.core.pause_ahead import read_pause_ahead
 from controller.core.policy import Policy
-from controller.core.rollout import Phase, Rollout, rollout_id
+from controller.core.rollout import Pause, Phase, Rollout, rollout_id
 from controller.core.traffic import Split, follows_latest, shares_of, without_tags, written
 
 HALF = 50
@@ -62,40 +63,16 @@ def open_rollout(
             f" back to it: canary rollback {service.name}"
         )
     others = {name: share for name, share in serving.items() if name != chosen.name}
-    if not others:
-        return _already_serving(service, revisions, chosen, previous)
+    if not others and (stays := _already_serving(service, revisions, chosen, previous)):
+        return stays
     if len(others) > 1:
         raise OpeningRefused(
             f"more than two revisions serve {service.name} ({written(serving)}), so there is no"
             f" single stable to compare with; leave one of them first: gcloud run services update-traffic"
             f" {service.name} --to-revisions={max(others, key=lambda name: others[name])}=100"
         )
-    stable = by_name.get(next(iter(others)))
-    if stable is None or not stable.ready:
-        raise OpeningRefused(
-            f"stable {next(iter(others))} is not ready, so there would be no way back; mend it, or serve"
-            " another revision first"
-        )
-    if (share := serving.get(chosen.name, 0)) > HALF:
-        raise OpeningRefused(
-            f"{chosen.name} serves {share} % of the users already, so it is no canary; leave stable most of"
-            f" them first: gcloud run services update-traffic {service.name} --to-revisions={stable.name}=100"
-        )
-    rollout = Rollout(
-        id=rollout_id(service.name, chosen.name, now),
-        service=service.name,
-        stable=stable.name,
-        candidate=chosen.name,
-        newest=service.latest_created,
-        follows_latest=follows_latest(service.traffic) or _was_following(service, previous),
-        policy=policy,
-        phase=Phase.WAITING,
-        step=-1,
-        started_at=now,
-        since=now,
-        reason=f"rollout of {chosen.name} begun by {by}",
-        by=by,
-    )
+    stable = _stable(service, by_name, others, serving.get(chosen.name, 0))
+    rollout = _paused_ahead(service, _waiting(service, stable, chosen, policy, now, by, previous))
     if policy.smoke and not rollout.candidate_tag:
         raise OpeningRefused(
             f"the policy has a smoke test, but the name {service.name} leaves no room for the tag that it"
@@ -104,6 +81,89 @@ def open_rollout(
     kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous)))
     warnings = tuple(_warnings(rollout, serving, stable, chosen))
     return Opening(rollout, wanted_split(rollout, kept), warnings)
+
+
+def open_rollback(
+    service: ServiceState,
+    to: RevisionState,
+    now: datetime,
+    command: Command,
+    previous: Rollout | None = None,
+) -> Opening | NothingToDo:
+    """Return the rollout, over as soon as it is served, that brings an earlier revision back at once."""
+    serving = _serving(service, previous)
+    away_from = {name: share for name, share in serving.items() if name not in {to.name, ""}}
+    if not away_from:
+        return NothingToDo(f"{to.name} serves all users already")
+    left = max(away_from, key=lambda name: away_from[name])
+    policy = previous.policy if previous else Policy()
+    waiting = _waiting(service, to, RevisionState(left, now), policy, now, command.by, previous)
+    reason = f"rolled back to {to.name} by {command.by}"
+    rollout = replace(waiting, phase=Phase.ROLLED_BACK, reason=reason, obeyed=(command.id,))
+    kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous)))
+    return Opening(rollout, wanted_split(rollout, kept))
+
+
+def _waiting(
+    service: ServiceState,
+    stable: RevisionState | None,
+    candidate: RevisionState,
+    policy: Policy,
+    now: datetime,
+    by: str,
+    previous: Rollout | None,
+) -> Rollout:
+    return Rollout(
+        id=rollout_id(service.name, candidate.name, now),
+        service=service.name,
+        stable=stable.name if stable else "",
+        candidate=candidate.name,
+        newest=service.latest_created,
+        follows_latest=follows_latest(service.traffic) or _was_following(service, previous),
+        policy=policy,
+        phase=Phase.WAITING,
+        step=-1,
+        started_at=now,
+        since=now,
+        reason=f"rollout of {candidate.name} begun by {by}",
+        by=by,
+    )
+
+
+def _paused_ahead(service: ServiceState, rollout: Rollout) -> Rollout:
+    mark = read_pause_ahead(service)
+    if mark is None:
+        return rollout
+    return replace(
+        rollout,
+        phase=Phase.PAUSED,
+        paused_phase=Phase.WAITING,
+        pause=Pause.PERSON,
+        follows_latest=rollout.follows_latest or mark.follows_latest,
+        reason=f"paused by {mark.by} before it began",
+        by=mark.by,
+    )
+
+
+def _stable(
+    service: ServiceState, by_name: dict[str, RevisionState], others: dict[str, int], share: int
+) -> RevisionState | None:
+    """Return the one revision beside the candidate, which has `share` percent; None where there is none."""
+    if not others:
+        return None
+    name = next(iter(others))
+    stable = by_name.get(name)
+    if stable is None or not stable.ready:
+        raise OpeningRefused(
+            f"stable {name} is not ready, so there would be no way back; mend it, or serve another revision"
+            " first"
+        )
+    if share > HALF:
+        raise OpeningRefused(
+            f"the candidate serves {share} % of the users already, so it is no canary; leave stable most of"
+            f" them first: gcloud run services update-traffic {service.name} --to-revisions={stable.name}=100"
+        )
+    return stable
 
 
 def _serving(service: ServiceState, previous: Rollout | None) -> dict[str, int]:
@@ -135,10 +195,13 @@ def _candidate(service: ServiceState, by_name: dict[str, RevisionState], wanted:
 
 def _already_serving(
     service: ServiceState, revisions: Sequence[RevisionState], chosen: RevisionState, previous: Rollout | None
-) -> NothingToDo:
+) -> NothingToDo | None:
+    """Say why nothing begins, or refuse; None where it is the first that works, after others that did not."""
     if previous and previous.phase is Phase.PROMOTED and previous.candidate == chosen.name:
         return NothingToDo(f"{chosen.name} was promoted and serves all users; there is nothing newer")
     older = [revision for revision in revisions if revision.name != chosen.name and revision.ready]
+    if not older and len(revisions) > 1 and chosen.ready:
+        return None
     if not older:
         return NothingToDo(
             f"{chosen.name} is the first revision of {service.name} that works and serves all users"
@@ -164,20 +227,25 @@ def _was_following(service: ServiceState, previous: Rollout | None) -> bool:
 
 
 def _warnings(
-    rollout: Rollout, serving: dict[str, int], stable: RevisionState, candidate: RevisionState
+    rollout: Rollout, serving: dict[str, int], stable: RevisionState | None, candidate: RevisionState
 ) -> list[str]:
     warnings = []
-    if not rollout.stable_tag:
+    if stable is None:
+        warnings.append(
+            f"no revision but {candidate.name} was ever ready: it serves all users already, is judged by"
+            " ceilings alone, and there is none to go back to"
+        )
+    elif not rollout.stable_tag:
         warnings.append(
             f"the name {rollout.service} leaves no room for a tag, so nothing but its age keeps stable from"
             " being collected during the bake"
         )
-    sticky = [revision.name for revision in (stable, candidate) if revision.session_affinity]
+    sticky = [each.name for each in (stable, candidate) if each and each.session_affinity]
     if sticky:
         warnings.append(
             f"session affinity is on for {' and '.join(sticky)}: users stay with their revision, so the split"
             " will not be exact and requests are not independent"
         )
-    if share := serving.get(candidate.name):
+    if stable and (share := serving.get(candidate.name)):
         warnings.append(f"{candidate.name} serves {share} % of the users already; it goes back to 0 % first")
     return warnings

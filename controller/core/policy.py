@@ -23,11 +23,13 @@ from controller.core.policy_fields import (
     Duration,
     FalseRollback,
     Minutes,
+    OnDeadline,
     OnNewRevision,
     Paths,
     Percent,
     PositiveDuration,
     Promotion,
+    StepGate,
     Version,
     WhenUnsure,
     choice,
@@ -35,6 +37,7 @@ from controller.core.policy_fields import (
 )
 from controller.core.policy_guards import Guards
 from controller.core.policy_parts import Fields, Part, fields_of, has_fields
+from controller.core.traffic import ALL
 from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, shown
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "Confidence",
     "Hold",
     "Mistake",
+    "OnDeadline",
     "OnNewRevision",
     "Policy",
     "PolicyInvalid",
@@ -100,6 +104,13 @@ class Step(Part):
     hold: Hold = Field(
         default=Hold(),
         description="How long the step lasts; what is left out comes from the policy's `hold`.",
+    )
+    gate: StepGate = Field(
+        default=None,
+        description=(
+            "Whether a person must let it go on when the step has passed: `manual`, or a duration after "
+            "which passing evidence will do. Until then the evidence is watched on."
+        ),
     )
 
     @classmethod
@@ -186,6 +197,13 @@ class Policy(Part):
         default=timedelta(minutes=10),
         description="Time that the candidate may take to become ready before the rollout fails.",
     )
+    on_deadline: Annotated[OnDeadline, *choice(OnDeadline)] = Field(
+        default=OnDeadline.ROLLBACK,
+        description=(
+            "Whether a candidate that is not ready within `ready_within` ends the rollout, or is reported "
+            "and waited for."
+        ),
+    )
     settle: Duration = Field(
         default=timedelta(seconds=30),
         description="Time after a split is observed before its evidence counts, as earlier requests end.",
@@ -208,7 +226,7 @@ class Policy(Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        mistakes = [*_rise_mistakes(self.steps), *_limit_mistakes(self)]
+        mistakes = [*_rise_mistakes(self.steps), *_gate_mistakes(self.steps), *_limit_mistakes(self)]
         if mistakes:
             raise PolicyInvalid(mistakes)
         return self
@@ -230,7 +248,7 @@ def _with_hold(step: object, written: Fields) -> object:
     if isinstance(step, Step):
         if "hold" in step.model_fields_set:
             return step
-        return {"traffic": step.traffic, "hold": written}
+        return {"traffic": step.traffic, "hold": written, "gate": step.gate}
     if not has_fields(step, "traffic"):
         return step
     fields = fields_of(step, "traffic")
@@ -247,6 +265,15 @@ def _rise_mistakes(steps: tuple[Step, ...]) -> Iterator[Mistake]:
                 f"steps must rise: {after.traffic}% follows {before.traffic}%; order them from small to large"
             )
             yield Mistake(("steps", index, "traffic"), message)
+
+
+def _gate_mistakes(steps: tuple[Step, ...]) -> Iterator[Mistake]:
+    for index, step in enumerate(steps):
+        if step.gate and step.traffic == ALL:
+            yield Mistake(
+                ("steps", index, "gate"),
+                "a step of 100% is the bake, which has no gate; put the gate on the step before",
+            )
 
 
 def _limit_mistakes(policy: Policy) -> Iterator[Mistake]:
@@ -313,10 +340,13 @@ def policy_as_plain(policy: Policy) -> dict[str, Any]:
     """Write a policy as plain values that JSON can carry and `parse_policy` reads back to an equal policy.
 
     Defaults are written out, so that a rollout keeps its policy when a later version changes them. Only a
-    step whose hold is the policy's is written short.
+    step whose hold is the policy's, and that has no gate, is written short.
     """
     plain = policy.model_dump(mode="json")
-    steps = [step["traffic"] if step["hold"] == plain["hold"] else step for step in plain["steps"]]
+    short = {"hold": plain["hold"], "gate": None}
+    steps = [
+        step["traffic"] if step == {"traffic": step["traffic"], **short} else step for step in plain["steps"]
+    ]
     return plain | {"steps": steps}
 
 

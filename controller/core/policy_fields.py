@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
@@ -67,6 +68,23 @@ class OnNewRevision(StrEnum):
     SUPERSEDE = "supersede"
     QUEUE = "queue"
     IGNORE = "ignore"
+
+
+class OnDeadline(StrEnum):
+    """What happens when the candidate is not ready in time."""
+
+    ROLLBACK = "rollback"
+    REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A person's consent that a step waits for; after `opens_after`, if it is given, evidence will do."""
+
+    opens_after: timedelta | None = None
+
+
+MANUAL: Final = "manual"
 
 
 def _check_positive(duration: timedelta) -> timedelta:
@@ -174,6 +192,26 @@ def _percentile_complaint(name: object) -> str:
 
 def _parse_positive(value: object) -> timedelta:
     return _check_positive(units.parse_duration(value))
+
+
+def _parse_gate(value: object) -> Gate | None:
+    if is_off(value):
+        return None
+    if value == MANUAL or isinstance(value, Gate):
+        return value if isinstance(value, Gate) else Gate()
+    try:
+        return Gate(_parse_positive(value))
+    except UnitInvalid:
+        raise UnitInvalid(
+            f"expected manual, a duration such as 2h after which it opens by itself, or off,"
+            f" not {shown(value)}"
+        ) from None
+
+
+def _write_gate(gate: Gate | None) -> str | None:
+    if gate is None:
+        return None
+    return MANUAL if gate.opens_after is None else duration_text(gate.opens_after)
 
 
 def _parse_measure(value: object) -> float:
@@ -309,6 +347,12 @@ Duration = Annotated[
     _schema("duration", **_DURATION_TEXT),
 ]
 PositiveDuration = Annotated[Duration, AfterValidator(_check_positive)]
+StepGate = Annotated[
+    Gate | None,
+    BeforeValidator(_parse_gate),
+    PlainSerializer(_write_gate, return_type=str | None),
+    _schema("manual, duration or off", anyOf=[{"const": MANUAL}, _DURATION_TEXT, OFF_FORMS]),
+]
 Minutes = Annotated[Duration, AfterValidator(_check_minutes), _schema("whole minutes", **_DURATION_TEXT)]
 Share = Annotated[
     float,

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +37,7 @@ def write_record(rollout: Rollout) -> str:
     return json.dumps({"format": FORMAT, **given, "policy": policy}, separators=(",", ":"), sort_keys=True)
 
 
+@lru_cache(maxsize=16)  # pass after pass it is the same text
 def parse_record(text: str) -> Rollout:
     """Return the rollout in an annotation; raises RecordDamaged or RecordNewer."""
     plain = _parse_json(text)
@@ -78,15 +79,18 @@ def _checked(rollout: Rollout) -> Rollout:
     times += [time for window in rollout.windows for time in (window.start, window.end)]
     if any(time is not None and time.tzinfo is None for time in times):
         raise RecordDamaged("a time in it has no time zone")
-    if (rollout.phase is Phase.PAUSED) != (rollout.paused_phase is not None):
-        raise RecordDamaged("it does not say rightly which phase was paused")
+    paused = rollout.phase is Phase.PAUSED
+    if paused != (rollout.paused_phase is not None) or paused != (rollout.pause is not None):
+        raise RecordDamaged("it does not say rightly what was paused, and why")
+    if rollout.paused_phase is Phase.PAUSED or (rollout.paused_phase and rollout.paused_phase.is_terminal):
+        raise RecordDamaged("it says that a phase was paused which cannot be")
     steps = len(rollout.policy.steps)
     first = 0 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else -1
     last = steps - 1 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else steps
     if not first <= rollout.step <= last:
         raise RecordDamaged("its step is out of range")
-    if not (rollout.stable and rollout.candidate and rollout.id) or rollout.stable == rollout.candidate:
-        raise RecordDamaged("it does not name two revisions")
+    if not (rollout.candidate and rollout.id) or rollout.stable == rollout.candidate:
+        raise RecordDamaged("it does not name its revisions")
     return rollout
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from controller.core.evidence import Window
 from controller.core.policy import Hold, Policy
+from controller.core.policy_fields import Gate
 from controller.core.traffic import ALL, tag_for
 
 
@@ -52,11 +53,14 @@ class Event(StrEnum):
     READY = "candidate is ready"
     BROKEN = "candidate failed"
     LATE = "candidate not ready in time"
+    OVERDUE = "candidate not ready in time, and waited for"
     GONE = "candidate was deleted"
     CHECKED = "checks passed"
     UNFIT = "checks failed"
     REFUSED = "split was not taken over"
     PASSED = "evidence passed"
+    GATED = "gate reached"
+    OPENED = "gate opened by time"
     HARMED = "harm shown"
     STUCK = "held past the limit"
     GAVE_UP = "unsure past the limit"
@@ -72,11 +76,19 @@ class Event(StrEnum):
 COMMANDS = frozenset({Event.PROMOTE, Event.PROMOTE_FULL, Event.PAUSE, Event.RESUME, Event.ROLLBACK})
 
 
+class Pause(StrEnum):
+    """Why a rollout is paused."""
+
+    PERSON = "person"
+    GATE = "gate"
+    LIMIT = "limit"
+
+
 class Next(StrEnum):
     """Moves that depend on where in its steps a rollout is."""
 
     STEP = "the next step, or the bake after the last"
-    BACK = "the phase that was paused"
+    BACK = "the phase that was paused, or past its gate"
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,11 @@ Move = Phase | Next | Stay | Refuse | Impossible
 
 NEVER = Impossible()
 _NOT_PAUSED = Stay("it is not paused")
+_PAUSED_ALREADY = Stay("it is paused already")
 _NOT_READY = Refuse("the candidate is not ready to serve; wait until it is, or roll back")
+NO_WAY_BACK = Refuse(
+    "no other revision was ever ready, so there is none to go back to; deploy one that works"
+)
 
 _ALWAYS_OPEN: dict[Event, Move] = {
     Event.EDITED: Phase.SUPERSEDED,
@@ -128,6 +144,7 @@ MOVES: dict[Phase, dict[Event, Move]] = {
         READY=Phase.CHECKING,
         BROKEN=Phase.FAILED,
         LATE=Phase.FAILED,
+        OVERDUE=Phase.WAITING,
         PROMOTE=_NOT_READY,
         PROMOTE_FULL=_NOT_READY,
         PAUSE=Phase.PAUSED,
@@ -143,6 +160,7 @@ MOVES: dict[Phase, dict[Event, Move]] = {
     ),
     Phase.STEPPING: _moves(
         PASSED=Next.STEP,
+        GATED=Phase.PAUSED,
         HARMED=Phase.ROLLED_BACK,
         STUCK=Phase.PAUSED,
         GAVE_UP=Phase.ROLLED_BACK,
@@ -152,9 +170,11 @@ MOVES: dict[Phase, dict[Event, Move]] = {
         RESUME=_NOT_PAUSED,
     ),
     Phase.PAUSED: _moves(
+        OPENED=Next.STEP,
+        HARMED=Phase.ROLLED_BACK,
         PROMOTE=Next.STEP,
         PROMOTE_FULL=Phase.BAKING,
-        PAUSE=Stay("it is paused already"),
+        PAUSE=Phase.PAUSED,
         RESUME=Next.BACK,
     ),
     Phase.BAKING: _moves(
@@ -169,7 +189,7 @@ MOVES: dict[Phase, dict[Event, Move]] = {
     ),
     Phase.PROMOTED: _ended("the rollout is over: the candidate was promoted"),
     Phase.ROLLED_BACK: _ended("the rollout is over: it was rolled back"),
-    Phase.FAILED: _ended("the rollout is over: the candidate failed before it served"),
+    Phase.FAILED: _ended("the rollout is over: the candidate failed"),
     Phase.SUPERSEDED: _ended("the rollout is over: it was superseded"),
 }
 
@@ -185,6 +205,7 @@ class Rollout:
     id: str
     service: str
     stable: str
+    """Empty where no other revision was ever ready: there is nothing to compare with, or to go back to."""
     candidate: str
     newest: str
     follows_latest: bool
@@ -202,14 +223,19 @@ class Rollout:
     windows: tuple[Window, ...] = ()
     """When the candidate had which percent for certain: the times from which evidence is read."""
     paused_phase: Phase | None = None
-    held: bool = False
-    """Paused by the policy and not by a person."""
+    pause: Pause | None = None
+    overdue: bool = False
+    """It was reported that the candidate is not ready in time."""
+    number: int = 0
+    """How many transitions there were since it was opened."""
     obeyed: tuple[str, ...] = ()
     """The ids of the last commands that took effect, so that none is lost or obeyed twice."""
 
     @property
     def percent(self) -> int:
         """The candidate's share of the users, in whole percent."""
+        if not self.stable:
+            return ALL
         match self.paused_phase or self.phase:
             case Phase.STEPPING:
                 return self.policy.steps[self.step].traffic
@@ -240,6 +266,22 @@ class Rollout:
         return self.windows[-1] if self.windows and self.windows[-1].end is None else None
 
     @property
+    def at_gate(self) -> bool:
+        """Tell whether it waits for a person's consent."""
+        return self.pause is Pause.GATE
+
+    @property
+    def held(self) -> bool:
+        """Tell whether the policy's time ran out, so that a person has to look."""
+        return self.pause is Pause.LIMIT or (self.overdue and self.phase is Phase.WAITING)
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate of this step, if it has one."""
+        steps = self.policy.steps
+        return steps[self.step].gate if 0 <= self.step < len(steps) else None
+
+    @property
     def is_over(self) -> bool:
         """Tell whether it has ended and what it ended with is served."""
         return self.phase.is_terminal and self.observed_at is not None
@@ -259,45 +301,71 @@ def command_id(event: Event, by: str, at: datetime) -> str:
 def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -> Rollout | Stay | Refuse:
     """Return the rollout after the event, or why it stays as it is."""
     move = MOVES[rollout.phase][event]
-    match move:
-        case Impossible():
-            raise IllegalMove(f"{event.name} in phase {rollout.phase}")
-        case Stay() | Refuse():
-            return move
-        case Next.STEP if rollout.paused_phase is Phase.WAITING:
-            return _NOT_READY
-        case Phase.BAKING if rollout.paused_phase is Phase.WAITING:
-            return _NOT_READY
-        case Next.STEP if rollout.paused_phase is Phase.BAKING:
-            entered = _entered(rollout, Phase.PROMOTED, rollout.step)
-        case Phase.BAKING if rollout.paused_phase is Phase.BAKING:
-            entered = _entered(rollout, Phase.BAKING, rollout.step)
-        case Next.STEP:
-            entered = _entered(rollout, Phase.STEPPING, rollout.step + 1)
-        case Next.BACK:
-            entered = _entered(rollout, rollout.paused_phase or Phase.STEPPING, rollout.step)
-        case Phase.BAKING:
-            entered = _entered(rollout, Phase.BAKING, len(rollout.policy.steps))
-        case _:
-            entered = _entered(rollout, move, rollout.step)
-    closed = tuple(replace(w, end=now) if w.end is None else w for w in rollout.windows)
+    if isinstance(move, Impossible):
+        raise IllegalMove(f"{event.name} in phase {rollout.phase}")
+    entered = _after(rollout, event, move)
+    if isinstance(entered, Stay | Refuse):
+        return entered
     pausing = entered.phase is Phase.PAUSED
     return replace(
         entered,
-        windows=closed,
+        # At a gate the candidate keeps its share, and is watched on.
+        windows=rollout.windows if event is Event.GATED else _closed(rollout.windows, now),
         since=now,
         observed_at=None,
         reason=reason,
         by=by,
-        paused_phase=rollout.phase if pausing else None,
-        held=pausing and event is Event.STUCK,
+        paused_phase=rollout.paused_phase or rollout.phase if pausing else None,
+        pause=_PAUSES.get(event) if pausing else None,
+        overdue=event is Event.OVERDUE or (pausing and rollout.overdue),
+        number=rollout.number + 1,
     )
 
 
+_PAUSES = {Event.PAUSE: Pause.PERSON, Event.GATED: Pause.GATE, Event.STUCK: Pause.LIMIT}
+
+
+def _after(rollout: Rollout, event: Event, move: Phase | Next | Stay | Refuse) -> Rollout | Stay | Refuse:
+    """Return the rollout in the phase and step that the move leads to."""
+    match move:
+        case Stay() | Refuse():
+            return move
+        case Next():
+            return _onwards(rollout, move)
+        case Phase.PAUSED if rollout.pause is Pause.PERSON:
+            return _PAUSED_ALREADY
+        case Phase.ROLLED_BACK if not rollout.stable:
+            return NO_WAY_BACK if event in COMMANDS else _entered(rollout, Phase.FAILED, rollout.step)
+        case Phase.BAKING if rollout.paused_phase is Phase.WAITING:
+            return _NOT_READY
+        case Phase.BAKING:
+            return _entered(rollout, Phase.BAKING, len(rollout.policy.steps))
+        case _:
+            return _entered(rollout, move, rollout.step)
+
+
+def _onwards(rollout: Rollout, move: Next) -> Rollout | Refuse:
+    paused = rollout.paused_phase
+    if move is Next.BACK and not rollout.at_gate:
+        return _entered(rollout, paused or Phase.STEPPING, rollout.step)
+    if paused is Phase.WAITING:
+        return _NOT_READY
+    if paused is Phase.BAKING:
+        return _entered(rollout, Phase.PROMOTED, rollout.step)
+    return _entered(rollout, Phase.STEPPING, rollout.step + 1)
+
+
+def _closed(windows: tuple[Window, ...], now: datetime) -> tuple[Window, ...]:
+    return tuple(replace(window, end=now) if window.end is None else window for window in windows)
+
+
 def _entered(rollout: Rollout, phase: Phase, step: int) -> Rollout:
-    """Put the rollout into a phase; a step of 100 %, or past the last one, is the bake."""
+    """Put the rollout into a phase; a step of 100 %, or past the last one, is the bake.
+
+    So is any step where the candidate has no stable beside it.
+    """
     steps = rollout.policy.steps
-    if phase is Phase.STEPPING and (step >= len(steps) or steps[step].traffic == ALL):
+    if phase is Phase.STEPPING and (not rollout.stable or step >= len(steps) or steps[step].traffic == ALL):
         phase, step = Phase.BAKING, len(steps)
     return replace(rollout, phase=phase, step=step)
 

@@ -23,10 +23,10 @@ LARGEST_ODDS = 9
 def numbers_text(test: AnyGuardTest, assessment: Assessment) -> str:
     """Return both revisions' numbers in the latest stage, as the guard sees them."""
     minutes = counted(assessment.minutes, "minute")
-    if before := sum(len(stage.ticks) for stage in assessment.evidence.stages[:-1]):
-        minutes += f" after {before:,} in earlier steps"
+    if assessment.earlier_minutes:
+        minutes += f" after {assessment.earlier_minutes:,} in earlier steps"
     candidate = f"candidate {_measure_text(test, test.measure(assessment.candidate), 'request')}"
-    if assessment.stage is None or assessment.stage.percent == ALL:
+    if assessment.percent == ALL:
         return f"{candidate}, over {minutes}"
     return f"{candidate}, stable {_measure_text(test, test.measure(assessment.stable), '')}, over {minutes}"
 

@@ -5,6 +5,7 @@ import random
 import re
 import uuid
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import grpc
@@ -72,6 +73,7 @@ def check_service_id(service_id: str) -> None:
         )
 
 
+@lru_cache(maxsize=64)
 def project_number(project: str) -> str:
     """Return the number of a project: twelve digits that follow from its id."""
     digest = hashlib.sha256(project.encode()).digest()

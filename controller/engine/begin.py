@@ -8,14 +8,16 @@ import structlog
 from controller.core.decision import is_as_written
 from controller.core.evidence import final_until
 from controller.core.observation import ServiceState
-from controller.core.opening import NothingToDo, OpeningRefused, open_rollout
+from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
+from controller.core.trail import opening_of
+from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.outside import Outside
+from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
-from controller.engine.writing import RACE_PAUSE, apply
-from controller.ports import ConflictError, TransientError
+from controller.engine.writing import apply
 
 log = structlog.get_logger()
 
@@ -42,23 +44,13 @@ class Begun:
     """The wanted rollout has to wait for this one, which is another's."""
 
 
-TRIES = 5
-"""How often a beginning is decided anew when somebody else writes at the same time."""
-
-
 def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     """Find or open the rollout that the request is about.
 
     Raises OpeningRefused, and what the ports raise. Nothing is written then, but for a ConflictError after
     writes whose replies were lost: begun again, it goes on with what was written.
     """
-    for _ in range(TRIES - 1):
-        try:
-            return _begin(outside, request)
-        except ConflictError as conflict:
-            log.info("lost a race, beginning again", service=request.service, reason=str(conflict))
-            outside.clock.sleep(RACE_PAUSE)
-    return _begin(outside, request)
+    return until_it_works(outside, AT_FIRST, lambda: _begin(outside, request))
 
 
 def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
@@ -73,12 +65,16 @@ def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     if isinstance(opening, NothingToDo):
         return opening
     _check_reads(outside, opening.rollout)
-    try:
-        apply(outside.cloud_run, service, opening.rollout, opening.split)
-    except TransientError as lost:  # the write may have been applied: look again
-        raise ConflictError(f"beginning the rollout of {service.name}: {lost}") from lost
+    open_on(outside, service, opening, previous)
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
     return Begun(opening.rollout, opened=True, warnings=opening.warnings)
+
+
+def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> None:
+    """Write an opening, and what was not logged yet of the rollout before."""
+    news = (*unlogged_of(service), opening_of(opening.rollout, previous))
+    apply(outside, service, opening.rollout, opening.split, news, opening=True)
+    log_transitions(outside, LogMemory(), news)
 
 
 def _default_candidate(service: ServiceState, previous: Rollout | None) -> str:

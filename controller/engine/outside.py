@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from controller.ports import Clock, CloudRun, Metrics, Probes
+from controller.ports import AuditLog, Clock, CloudRun, Metrics, Probes
 
 
 @dataclass(frozen=True)
@@ -13,3 +13,4 @@ class Outside:
     metrics: Metrics
     clock: Clock
     probes: Probes
+    audit_log: AuditLog

@@ -1,18 +1,20 @@
 """One pass over a service: gather, decide, apply."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from controller.core.assessment import Assessment
 from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
-from controller.core.observation import Observation, ServiceState
+from controller.core.observation import Observation, RevisionState, ServiceState, unread
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record
 from controller.core.rollout import Event, Rollout
+from controller.core.trail import UNLOGGED, transition_of
+from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.evidence import EvidenceCache, assess_rollout
 from controller.engine.outside import Outside
 from controller.engine.writing import apply
-from controller.ports import RecordUnreadableError
+from controller.ports import CanaryError, RecordUnreadableError
 
 log = structlog.get_logger()
 
@@ -24,6 +26,8 @@ class Pass:
     service: ServiceState
     observation: Observation | None = None
     decision: Decision | None = None
+    unlogged: bool = False
+    """Whether the service still carries transitions, until they are in the audit log."""
 
     @property
     def rollout(self) -> Rollout | None:
@@ -36,24 +40,46 @@ class Pass:
         return self.observation.assessment if self.observation else None
 
 
-def reconcile(
-    outside: Outside, service_name: str, cache: EvidenceCache, command: Command | None = None
-) -> Pass:
+@dataclass
+class Memory:
+    """What a controller keeps from pass to pass; without it all is read again, with the same result."""
+
+    evidence: EvidenceCache = field(default_factory=EvidenceCache)
+    log: LogMemory = field(default_factory=LogMemory)
+
+
+def reconcile(outside: Outside, service_name: str, memory: Memory, command: Command | None = None) -> Pass:
     """Look at a service once, decide, and write what differs."""
-    # gather
     service = outside.cloud_run.read_service(service_name)
+    return reconcile_service(outside, service, memory, command)
+
+
+def reconcile_service(
+    outside: Outside, service: ServiceState, memory: Memory, command: Command | None = None
+) -> Pass:
+    """Pass over a service that was read just now."""
+    # gather
     rollout = read_rollout(service)
     if rollout is None:
         return Pass(service)
     asked = command if command and command.id not in rollout.obeyed else None
-    observation = gather(outside, service, rollout, cache, asked)
+    observation = gather(outside, service, rollout, memory.evidence, asked)
     # decide
     decision = decide(rollout, observation, command)
     # apply
-    if decision.split is not None or decision.rollout != rollout:
-        apply(outside.cloud_run, service, decision.rollout, decision.split)
+    waiting = unlogged_of(service)
+    left = [transition for transition in waiting if transition.id not in memory.log.logged]
+    if decision.event:
+        left.append(transition_of(rollout, observation, command, decision))
+    changes = decision.split is not None or decision.rollout != rollout
+    cleared = decision.rollout.is_over and UNLOGGED in service.annotations and not left
+    if changes or cleared:
+        apply(outside, service, decision.rollout, decision.split, left)
+        waiting = tuple(left)
+    if decision.event:
         log.info("decided", **described(decision))
-    return Pass(service, observation, decision)
+    log_transitions(outside, memory.log, waiting)
+    return Pass(service, observation, decision, unlogged=bool(waiting))
 
 
 def look(outside: Outside, service_name: str) -> Pass:
@@ -96,8 +122,8 @@ def gather(
 ) -> Observation:
     """Read what a decision rests on, and no more: no failing read may stand in a rollback's way.
 
-    A person's command needs no metrics; a rollback, and an end, need no revisions either. Metrics that
-    cannot be read are a finding, never an error.
+    A person's command needs no metrics; a rollback, and an end, need no revisions either. A revision or
+    metrics that cannot be read are a finding, never an error, so that a deadline is kept all the same.
     """
     now = outside.clock.now()
     if rollout.phase.is_terminal or (command and command.event is Event.ROLLBACK):
@@ -105,8 +131,8 @@ def gather(
     return Observation(
         now,
         service,
-        stable=outside.cloud_run.read_revision(service.name, rollout.stable),
-        candidate=outside.cloud_run.read_revision(service.name, rollout.candidate),
+        stable=_read_revision(outside, service, rollout.stable) if rollout.stable else None,
+        candidate=_read_revision(outside, service, rollout.candidate),
         assessment=None
         if command or not needs_evidence(rollout)
         else assess_rollout(outside, rollout, cache),
@@ -114,6 +140,14 @@ def gather(
         if command or not needs_smoke_test(rollout, service)
         else smoke_test(outside, rollout, service),
     )
+
+
+def _read_revision(outside: Outside, service: ServiceState, revision: str) -> RevisionState | None:
+    try:
+        return outside.cloud_run.read_revision(service.name, revision)
+    except CanaryError as error:
+        log.warning("revision unreadable", service=service.name, revision=revision, error=str(error))
+        return unread(revision, str(error))
 
 
 def smoke_test(outside: Outside, rollout: Rollout, service: ServiceState) -> tuple[str, ...]:

@@ -1,44 +1,89 @@
-"""Writing: record and split together, against everybody else who writes to the service."""
+"""Writing: one change of a service, against everybody else who writes to it, over a line that may fail."""
+
+from collections.abc import Sequence
 
 import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from controller.core.change import Change
 from controller.core.observation import ServiceState
+from controller.core.pause_ahead import PAUSED
 from controller.core.record import ANNOTATION, write_record
 from controller.core.rollout import Rollout
 from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, shares_of
-from controller.ports import CloudRun, ConflictError, PermanentError, ServiceChange
+from controller.core.trail import UNLOGGED, Transition, write_unlogged
+from controller.engine.outside import Outside
+from controller.ports import ConflictError, PermanentError, ServiceChange, TransientError
 
 log = structlog.get_logger()
 
-RACE_PAUSE = 1.0
-"""Seconds until a decision that somebody else made void is made again."""
+WRITE_ATTEMPTS = 6
 
 
-def apply(cloud_run: CloudRun, service: ServiceState, rollout: Rollout, split: Split | None) -> None:
-    """Write record and split together, and make sure that they are what is there now.
+def apply(
+    outside: Outside,
+    service: ServiceState,
+    rollout: Rollout,
+    split: Split | None,
+    unlogged: Sequence[Transition] = (),
+    *,
+    opening: bool = False,
+) -> None:
+    """Write a rollout's record, its split, and what is not in the audit log yet, all in one.
+
+    An opening takes the mark of a pause ahead away: it is in the record from then on.
+    """
+    if split is not None:
+        _check(split, rollout, service)
+    annotations = {ANNOTATION: write_record(rollout), UNLOGGED: write_unlogged(unlogged) or None}
+    if opening:
+        annotations[PAUSED] = None
+    write(outside, service, Change(rollout.reason, annotations, split))
+
+
+def write(outside: Outside, service: ServiceState, change: Change) -> None:
+    """Write a change, and make sure that it is what is there now.
 
     The service is read again just before the write, because the API may not compare etags: whoever wrote
-    since the decision makes it void. Raises ConflictError then, and nothing is written.
+    since the decision makes it void. Raises ConflictError then, and nothing is written. A write that fails
+    is never sent again blindly, as it may have been applied: what it left is read first. That holds for one
+    that was throttled, too: it is a single call, and users may be waiting for it.
     """
-    fresh = cloud_run.read_service(service.name)
-    if fresh.annotations != service.annotations or fresh.traffic != service.traffic:
-        raise ConflictError(f"{service.name} was changed by somebody else in the meantime")
-    if split is not None:
-        _check(split, rollout, fresh)
-    record = write_record(rollout)
-    cloud_run.write_service(
-        ServiceChange(service.name, fresh.etag, {**fresh.annotations, ANNOTATION: record}, split)
+    wanted = change.applied_to(service.annotations)
+    written: list[ServiceState] = []
+
+    def attempt() -> None:
+        fresh = outside.cloud_run.read_service(service.name)
+        if written and fresh.annotations == wanted:
+            return  # it was applied, though the answer was lost
+        if fresh.annotations != service.annotations or fresh.traffic != service.traffic:
+            raise ConflictError(f"{service.name} was changed by somebody else in the meantime")
+        written.append(fresh)
+        outside.cloud_run.write_service(ServiceChange(service.name, fresh.etag, wanted, change.split))
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(WRITE_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.5, max=5),
+        sleep=outside.clock.sleep,
+        reraise=True,
     )
-    after = cloud_run.read_service(service.name)
-    if after.annotations.get(ANNOTATION) != record:
-        raise ConflictError(f"the write to {service.name} was overwritten by somebody else")
-    if after.generation > fresh.generation + 1:
-        log.warning("somebody wrote at the same time, and may have been overwritten", service=service.name)
+    retrying(attempt)
+    _verify(outside, written[-1], change)
+
+
+def _verify(outside: Outside, before: ServiceState, change: Change) -> None:
+    after = outside.cloud_run.read_service(before.name)
+    ours = {key: after.annotations.get(key) for key in change.annotations}
+    if ours != dict(change.annotations):
+        raise ConflictError(f"the write to {before.name} was overwritten by somebody else")
+    if after.generation > before.generation + 1:
+        log.warning("somebody wrote at the same time, and may have been overwritten", service=before.name)
 
 
 def _check(split: Split, rollout: Rollout, service: ServiceState) -> None:
     """Refuse a split that no rollout may write: only an edit that stands may name other revisions."""
-    known = {rollout.stable, rollout.candidate}
+    known = {rollout.stable, rollout.candidate} - {""}
     if rollout.phase.is_terminal:
         known |= {LATEST, *shares_of(service.traffic, LATEST)}
     try:

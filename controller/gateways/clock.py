@@ -1,6 +1,7 @@
 """Clocks: the machine's, and that of a local Cloud Run, which may run faster."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from google.api_core.exceptions import from_grpc_error
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 
-from controller.gateways.google_errors import READ_TIMEOUT, retried, translated
+from controller.gateways.calls import Caller
 from controller.ports import Clock
 
 
@@ -28,8 +29,10 @@ class SystemClock(Clock):
 class EmulatorClock(Clock):
     """The clock of a local Cloud Run, asked for at each use, so that it may jump or stand still."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._call: Any = channel.unary_unary(
+    def __init__(self, channel: grpc.Channel, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Ask over this channel; `sleep` waits, in real time, before a reading is tried again."""
+        self._caller = Caller("the local Cloud Run", sleep)
+        self._method: Any = channel.unary_unary(
             "/canary.emulator.v1.Clock/Now",
             request_serializer=Empty.SerializeToString,
             response_deserializer=Struct.FromString,
@@ -49,11 +52,14 @@ class EmulatorClock(Clock):
             state = self._read()
 
     def _read(self) -> Any:
-        return retried(self._read_once, time.sleep)
+        return self._caller.read(
+            self._now, Empty(), doing="reading the local Cloud Run's clock", permission="nothing"
+        )
 
-    def _read_once(self) -> Any:
-        with translated("reading the local Cloud Run's clock", "the local Cloud Run", "nothing"):
-            try:
-                return self._call(Empty(), timeout=READ_TIMEOUT)
-            except grpc.RpcError as error:
-                raise from_grpc_error(error) from error
+    def _now(self, request: Empty, *, timeout: float, retry: None) -> Any:
+        """Ask as Google's clients do: they alone know of `retry`, and name gRPC's errors."""
+        del retry
+        try:
+            return self._method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise from_grpc_error(error) from error

@@ -1,6 +1,7 @@
 """Cloud Run: reads services and revisions, writes traffic and annotations, by the official client."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any
 
 import grpc
@@ -10,7 +11,8 @@ from google.cloud.run_v2.services.services.transports import ServicesGrpcTranspo
 
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.traffic import LATEST, Split, Target
-from controller.gateways.google_errors import READ_TIMEOUT, WRITE_TIMEOUT, retried, translated
+from controller.gateways.calls import Caller
+from controller.gateways.google_errors import translated
 from controller.ports import CloudRun, NotFoundError, ServiceChange
 
 
@@ -21,9 +23,9 @@ class CloudRunGateway(CloudRun):
         self, project: str, region: str, sleep: Callable[[float], None], channel: grpc.Channel | None = None
     ) -> None:
         self._parent = f"projects/{project}/locations/{region}"
-        self._sleep = sleep
-        self._endpoint = "the local Cloud Run" if channel else "Cloud Run"
-        with translated("opening Cloud Run", self._endpoint, "to sign in"):
+        endpoint = "the local Cloud Run" if channel else "Cloud Run"
+        self._caller = Caller(endpoint, sleep)
+        with translated("opening Cloud Run", endpoint, "to sign in"):
             self._services = run_v2.ServicesClient(
                 transport=ServicesGrpcTransport(channel=channel) if channel else None
             )
@@ -33,44 +35,55 @@ class CloudRunGateway(CloudRun):
 
     def read_service(self, service: str) -> ServiceState:
         """Return the service as it is now; raises NotFoundError."""
-        name = f"{self._parent}/services/{service}"
-
-        def read() -> Any:
-            with translated(f"reading service {service}", self._endpoint, "run.services.get"):
-                return self._services.get_service(name=name, timeout=READ_TIMEOUT, retry=None)
-
         try:
-            return self._service_state(service, retried(read, self._sleep))
+            found = self._caller.read(
+                self._services.get_service,
+                run_v2.GetServiceRequest(name=f"{self._parent}/services/{service}"),
+                doing=f"reading service {service}",
+                permission="run.services.get",
+            )
         except NotFoundError as missing:
             raise NotFoundError(
-                f"there is no service {service!r} in {self._parent} of {self._endpoint}; check the name, the"
-                f" project and the region"
+                f"there is no service {service!r} in {self._parent} of {self._caller.endpoint}; check the"
+                " name, the project and the region"
             ) from missing
+        return self._service_state(found)
+
+    def list_services(self) -> Sequence[ServiceState]:
+        """Return all services, by name."""
+        pages = self._caller.pages(
+            self._services.list_services,
+            run_v2.ListServicesRequest(parent=self._parent),
+            doing=f"listing the services in {self._parent}",
+            permission="run.services.list",
+        )
+        states = [self._service_state(service) for page in pages for service in page.services]
+        return sorted(states, key=lambda state: state.name)
 
     def read_revision(self, service: str, revision: str) -> RevisionState | None:
         """Return the revision, or None where there is none of that name."""
         name = f"{self._parent}/services/{service}/revisions/{revision}"
-
-        def read() -> Any:
-            with translated(f"reading revision {revision}", self._endpoint, "run.revisions.get"):
-                return self._revisions.get_revision(name=name, timeout=READ_TIMEOUT, retry=None)
-
         try:
-            return self._revision_state(retried(read, self._sleep))
+            found = self._caller.read(
+                self._revisions.get_revision,
+                run_v2.GetRevisionRequest(name=name),
+                doing=f"reading revision {revision}",
+                permission="run.revisions.get",
+            )
         except NotFoundError:
             return None
+        return self._revision_state(found)
 
     def list_revisions(self, service: str) -> Sequence[RevisionState]:
         """Return all revisions, the newest first."""
-        parent = f"{self._parent}/services/{service}"
-
-        def read() -> list[RevisionState]:
-            with translated(f"listing the revisions of {service}", self._endpoint, "run.revisions.list"):
-                pages = self._revisions.list_revisions(parent=parent, timeout=READ_TIMEOUT, retry=None)
-                return [self._revision_state(revision) for revision in pages]
-
-        revisions = retried(read, self._sleep)
-        return sorted(revisions, key=lambda revision: revision.created_at, reverse=True)
+        pages = self._caller.pages(
+            self._revisions.list_revisions,
+            run_v2.ListRevisionsRequest(parent=f"{self._parent}/services/{service}"),
+            doing=f"listing the revisions of {service}",
+            permission="run.revisions.list",
+        )
+        states = [self._revision_state(revision) for page in pages for revision in page.revisions]
+        return sorted(states, key=lambda state: state.created_at, reverse=True)
 
     def write_service(self, change: ServiceChange) -> None:
         """Ask for the change; only name, etag, annotations and traffic are ever sent, never the template.
@@ -86,12 +99,12 @@ class CloudRunGateway(CloudRun):
         if change.split is not None:
             service.traffic = [self._target(target) for target in change.split]
             paths.append("traffic")
-        with translated(f"writing service {change.service}", self._endpoint, "run.services.update"):
-            self._services.update_service(
-                run_v2.UpdateServiceRequest(service=service, update_mask={"paths": paths}),
-                timeout=WRITE_TIMEOUT,
-                retry=None,
-            )
+        self._caller.write(
+            self._services.update_service,
+            run_v2.UpdateServiceRequest(service=service, update_mask={"paths": paths}),
+            doing=f"writing service {change.service}",
+            permission="run.services.update",
+        )
 
     def _target(self, target: Target) -> Any:
         kinds = run_v2.TrafficTargetAllocationType
@@ -104,10 +117,11 @@ class CloudRunGateway(CloudRun):
             type_=kind, revision=target.revision, percent=target.percent, tag=target.tag
         )
 
-    def _service_state(self, name: str, service: Any) -> ServiceState:
+    def _service_state(self, found: Any) -> ServiceState:
+        service = run_v2.Service.pb(found)  # its wrapper is many times slower to read
         condition = service.terminal_condition
         return ServiceState(
-            name=name,
+            name=short_name(service.name),
             etag=service.etag,
             generation=service.generation,
             settled=not service.reconciling,
@@ -131,13 +145,14 @@ class CloudRunGateway(CloudRun):
         )
         return split or (Target(LATEST, 100),)
 
-    def _revision_state(self, revision: Any) -> RevisionState:
+    def _revision_state(self, found: Any) -> RevisionState:
+        revision = run_v2.Revision.pb(found)
         states = run_v2.Condition.State
         ready = next((c for c in revision.conditions if c.type_ == "Ready"), None)
         state = ready.state if ready else states.CONDITION_PENDING
         return RevisionState(
             name=short_name(revision.name),
-            created_at=revision.create_time,
+            created_at=revision.create_time.ToDatetime(UTC),
             ready=state == states.CONDITION_SUCCEEDED,
             failed=state == states.CONDITION_FAILED,
             message=ready.message if ready else "",

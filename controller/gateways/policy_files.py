@@ -10,10 +10,14 @@ import yaml
 
 from controller.core.mistakes import Mistake, PolicyInvalid, path_text
 from controller.core.mistakes import Path as FieldPath
+from controller.core.plain_text import plain
 from controller.core.policy import Policy, parse_policy
+from controller.core.units import shown
 
 LARGEST_FILE: Final = 64 * 1024
 _DEEPEST: Final = 20
+_MOST_PARTS: Final = 5000
+"""Names, values, lists and mappings of the largest policy, generously."""
 _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)")
 _FRACTION: Final = re.compile(r"-?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?")
 _TAG: Final = "tag:yaml.org,2002:"
@@ -39,9 +43,10 @@ class FileMistake:
     message: str
 
     def text(self, file: Path) -> str:
-        """Write the mistake as `FILE:LINE: path: message`."""
+        """Write the mistake as `FILE:LINE: path: message`, in one line of plain text whatever the file is."""
         place = f"{file}:{self.line}" if self.line else f"{file}"
-        return f"{place}: {path_text(self.path)}: {self.message}" if self.path else f"{place}: {self.message}"
+        path = f"{path_text(self.path)}: " if self.path else ""
+        return plain(f"{place}: {path}{self.message}")
 
 
 @dataclass
@@ -114,7 +119,7 @@ def _compose(file: Path, text: str) -> yaml.Node:
 def _check_structure(file: Path, text: str) -> None:
     """Refuse what could make a small file large or deep, while only reading events."""
     depth, documents = 0, 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for number, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
         line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _whole(file, "anchors and aliases are not allowed; write the value out", line)
@@ -124,6 +129,8 @@ def _check_structure(file: Path, text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise _whole(file, "this is nested too deeply for a policy", line)
+        if number > _MOST_PARTS:
+            raise _whole(file, "this holds more values than any policy needs", line)
 
 
 def _malformed(file: Path, cause: yaml.MarkedYAMLError) -> PolicyFileInvalid:
@@ -149,7 +156,7 @@ def _line_of(mistake: Mistake, lines: dict[FieldPath, int]) -> int:
 def _plain(node: yaml.Node, path: FieldPath, document: _Document) -> Any:
     document.lines.setdefault(path, node.start_mark.line + 1)
     if node.tag.removeprefix(_TAG) not in _PLAIN_TAGS:
-        message = f"the tag {node.tag!r} is not allowed; write the value alone"
+        message = f"the tag {shown(node.tag)} is not allowed; write the value alone"
         document.mistakes.append(FileMistake(node.start_mark.line + 1, path, message))
         return None
     match node:

@@ -58,9 +58,11 @@ class _World:
         self._users, self._rng = users, rng
         self._rollout = _opened(policy)
         self._minutes = 0
+        self._requests = self._failed = 0
         self._stable: list[Minute] = []
         self._candidate: list[Minute] = []
         self._assessment: Assessment | None = None
+        self._until: datetime | None = None
         for ago in range(HISTORY, 0, -1):
             self._serve(BEGUN - (ago - 1) * MINUTE, 0)
         self._decide(BEGUN)
@@ -76,6 +78,8 @@ class _World:
         stable, candidate = draw_minute(self._rng, self._users, percent)
         self._stable.append(Minute(end, stable))
         self._candidate.append(Minute(end, candidate))
+        self._requests += candidate.requests
+        self._failed += candidate.having(("5xx",))
 
     def _decide(self, now: datetime) -> None:
         """Pass until nothing changes: a new split is seen in force, and its window opens."""
@@ -88,12 +92,18 @@ class _World:
     def _observed(self, now: datetime) -> Observation:
         rollout = self._rollout
         if needs_evidence(rollout):
-            until = final_until(now, rollout.policy.metrics_delay)
-            evidence = arrange_evidence(rollout.windows, self._stable, self._candidate, until)
-            self._assessment = assess(rollout.policy, evidence, self._assessment)
+            self._weigh(final_until(now, rollout.policy.metrics_delay))
         return Observation(
             now, _serving(rollout), _READY[STABLE], _READY[CANDIDATE], self._assessment, smoke=()
         )
+
+    def _weigh(self, until: datetime) -> None:
+        """Weigh the minutes that have become final, and keep only those that have not."""
+        rollout = self._rollout
+        evidence = arrange_evidence(rollout.windows, self._stable, self._candidate, until, self._until)
+        self._assessment, self._until = assess(rollout.policy, evidence, self._assessment), until
+        self._stable = [minute for minute in self._stable if minute.end > until]
+        self._candidate = [minute for minute in self._candidate if minute.end > until]
 
     def outcome(self) -> Outcome | None:
         """Return how it ended, or None while it goes on."""
@@ -106,9 +116,7 @@ class _World:
                 ending = Ending.UNSURE
             case _:
                 return None
-        requests = sum(minute.sample.requests for minute in self._candidate)
-        failed = sum(minute.sample.having(("5xx",)) for minute in self._candidate)
-        return Outcome(ending, self._minutes, requests, failed, self._rollout.reason)
+        return Outcome(ending, self._minutes, self._requests, self._failed, self._rollout.reason)
 
 
 def _opened(policy: Policy) -> Rollout:

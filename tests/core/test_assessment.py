@@ -1,11 +1,12 @@
 import math
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import BOUNDS, NOW, a_policy, a_sample
+from builders import BOUNDS, NOW, a_policy, a_sample, some_evidence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -13,7 +14,16 @@ from scipy.stats import lognorm
 
 from controller.core.assessment import Assessment, assess
 from controller.core.counts import Counts, Histogram
-from controller.core.evidence import Evidence, Sample, Stage, Tick
+from controller.core.evidence import (
+    Evidence,
+    Minute,
+    Sample,
+    Stage,
+    Tick,
+    Window,
+    arrange_evidence,
+    final_until,
+)
 from controller.core.guards import GuardTest
 from controller.core.judge import Verdict, VerdictValue, judge
 from controller.core.policy import Policy
@@ -37,7 +47,9 @@ def weighed(assessment: Assessment) -> list[Any]:
         assessment.problem,
         assessment.stable,
         assessment.candidate,
+        assessment.percent,
         assessment.minutes,
+        assessment.earlier_minutes,
         *[(guard.name, guard.limits) for guard in assessment.guards],
     ]
 
@@ -95,93 +107,141 @@ def rollouts(draw: st.DrawFn) -> Evidence:
     return Evidence(tuple(stages), history=tuple(draw(st.lists(samples(), max_size=3))))
 
 
-def courses(evidence: Evidence, early: int) -> list[Evidence]:
-    """All that was seen of the evidence, one minute more each time.
+@st.composite
+def passes(draw: st.DrawFn) -> list[Evidence]:
+    """The evidence of a rollout as a controller gets it: each time what is new, be it nothing or a lot.
 
-    A new stage is there, and empty, while so many last minutes of the one before are not final yet.
+    A stage may be there, and empty, while the last minutes of the one before are not final yet.
     """
-    course = [replace(evidence, stages=())]
-    for number, whole in enumerate(evidence.stages):
-        before, following = evidence.stages[:number], evidence.stages[number + 1 : number + 2]
-        for seen in range(len(whole.ticks) + 1):
-            stages = [*before, replace(whole, ticks=whole.ticks[:seen])]
-            if seen >= len(whole.ticks) - early:
-                stages += [replace(each, ticks=()) for each in following]
-            course.append(replace(evidence, stages=tuple(stages)))
-    return course
+    whole = draw(rollouts())
+    ticks = [(number, tick) for number, stage in enumerate(whole.stages) for tick in stage.ticks]
+    cuts = sorted(draw(st.lists(st.integers(0, len(ticks)), max_size=6)))
+    known, parts = 0, []
+    for first, last in pairwise([0, *cuts, len(ticks)]):
+        needed = 1 + max((number for number, _ in ticks[first:last]), default=-1)
+        known = max(known, needed, min(len(whole.stages), needed + draw(st.integers(0, 1))))
+        new = [[tick for at, tick in ticks[first:last] if at == number] for number in range(known)]
+        stages = zip(whole.stages, new, strict=False)
+        parts.append(Evidence(tuple(Stage(stage.percent, tuple(some)) for stage, some in stages)))
+    return [replace(parts[0], history=whole.history), *parts[1:]]
 
 
-@given(rollouts(), st.integers(0, 3))
-@settings(max_examples=60)
-def test_minute_by_minute_is_the_same_as_from_scratch_to_the_last_bit(evidence: Evidence, early: int) -> None:
+def together(parts: list[Evidence]) -> Evidence:
+    """All that came in some passes, as one that begins anew reads it."""
+    stages: list[Stage] = []
+    for part in parts:
+        for number, stage in enumerate(part.stages):
+            before = stages[number].ticks if number < len(stages) else ()
+            stages[number : number + 1] = [Stage(stage.percent, (*before, *stage.ticks))]
+    return Evidence(tuple(stages), history=parts[0].history)
+
+
+@given(passes())
+@settings(max_examples=120)
+def test_minutes_in_any_passes_are_the_same_as_all_from_scratch_to_the_last_bit(
+    parts: list[Evidence],
+) -> None:
     assessment = None
-    for seen in courses(evidence, early):
-        assessment = assess(POLICY, seen, assessment)
-        assert weighed(assessment) == weighed(assess(POLICY, seen))
+    for number, part in enumerate(parts):
+        assessment = assess(POLICY, part, assessment)
+        assert weighed(assessment) == weighed(assess(POLICY, together(parts[: number + 1])))
 
 
-@given(rollouts(), st.data())
-@settings(max_examples=60)
-def test_many_minutes_at_once_are_the_same_as_one_by_one(evidence: Evidence, data: st.DataObject) -> None:
-    course = courses(evidence, early=1)
-    earlier = assess(POLICY, data.draw(st.sampled_from(course)))
-    assert weighed(assess(POLICY, evidence, earlier)) == weighed(assess(POLICY, evidence))
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=1, max_size=4),
+    pauses=st.lists(st.integers(1, 300), min_size=1, max_size=12),
+    delay=st.integers(0, 240),
+)
+@settings(max_examples=120)
+def test_passes_at_any_times_over_windows_that_come_and_end_weigh_every_minute_once(
+    lengths: list[tuple[int, int]], pauses: list[int], delay: int
+) -> None:
+    """Windows as a rollout writes them, in seconds: each begins in the future, and ends before the next."""
+    minutes = [Minute(NOW + timedelta(minutes=n), a_sample(50 + n, n % 7)) for n in range(-5, 90)]
+    known: tuple[Window, ...] = ()
+    assessment: Assessment | None = None
+    since: datetime | None = None
+    now = begun = 0
+    for number, (settle, length) in enumerate(lengths):
+        window = Window(5 + number, NOW + timedelta(seconds=now + settle))
+        for pause in [0, *pauses]:
+            now = min(now + pause, begun + settle + length)
+            until = final_until(NOW + timedelta(seconds=now), timedelta(seconds=delay))
+            windows = (*known, window)
+            assert assessment is None or since is None or assessment.is_of(windows, since)
+            evidence = arrange_evidence(windows, minutes, minutes, until, since)
+            assessment, since = assess(POLICY, evidence, assessment), until
+            anew = assess(POLICY, arrange_evidence(windows, minutes, minutes, until))
+            assert weighed(assessment) == weighed(anew)
+        known = (*known, replace(window, end=NOW + timedelta(seconds=now)))
+        begun = now
 
 
-@given(rollouts(), rollouts())
-@settings(max_examples=60)
-def test_an_assessment_of_another_rollout_is_of_no_consequence(evidence: Evidence, other: Evidence) -> None:
-    earlier = assess(POLICY, replace(other, history=(*other.history, a_sample(7, latency=None))))
-    assert weighed(assess(POLICY, evidence, earlier)) == weighed(assess(POLICY, evidence))
+def test_no_new_minute_changes_nothing() -> None:
+    once = assess(POLICY, Evidence((stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 5),)))
+    assert assess(POLICY, Evidence((Stage(5),)), once) == once
 
 
-def test_the_same_evidence_again_changes_nothing() -> None:
-    evidence = Evidence((stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 5),))
-    once = assess(POLICY, evidence)
-    assert weighed(assess(POLICY, evidence, once)) == weighed(once)
+def test_an_assessment_is_as_large_after_a_thousand_minutes_as_after_ten() -> None:
+    few, many = (
+        assess(POLICY, some_evidence(a_sample(90, 1), a_sample(10), minutes)) for minutes in (10, 1000)
+    )
+    assert len(repr(many)) < 1.5 * len(repr(few))
 
 
-USUAL = [(a_sample(90, 1), a_sample(10))] * 5
-FIRST, SECOND = stage(5, 0, *USUAL), stage(25, 9, *USUAL)
+MINUTES = timedelta(minutes=1)
+FIRST = Window(5, NOW, NOW + 5 * MINUTES)
+SECOND = Window(25, NOW + 9 * MINUTES)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("windows", "fits"),
     [
-        {"history": (a_sample(99, 9),)},
-        {"history": ()},
-        {"stages": (FIRST,)},
-        {"stages": ()},
-        {"stages": (FIRST, stage(25, 9, *USUAL[:3]))},
-        {"stages": (FIRST, stage(25, 9, *USUAL[:4], (a_sample(90), a_sample(10, 9))))},
-        {"stages": (stage(5, 0, *USUAL[:4], (a_sample(90), a_sample(10, 9))), SECOND)},
-        {"stages": (FIRST, stage(25, 8, *USUAL))},
-        {"stages": (stage(5, 0, *USUAL[:4]), SECOND)},
+        ((FIRST, SECOND), True),
+        ((FIRST, replace(SECOND, end=NOW + 20 * MINUTES)), True),
+        ((FIRST, SECOND, Window(50, NOW + 14 * MINUTES)), True),
+        ((FIRST,), False),
+        ((), False),
+        ((FIRST, replace(SECOND, end=NOW + 12 * MINUTES)), False),
+        ((FIRST, replace(SECOND, start=NOW + 8 * MINUTES)), False),
+        ((replace(FIRST, end=NOW + 4 * MINUTES), SECOND), False),
+        ((FIRST, SECOND, Window(50, NOW + 12 * MINUTES)), False),
     ],
     ids=[
-        "other history",
-        "no history",
-        "fewer stages",
-        "no stage",
-        "fewer minutes",
-        "another last minute",
-        "another last minute of an earlier stage",
-        "a clock that was stepped back",
-        "fewer minutes of an earlier stage",
+        "the same",
+        "the last has ended",
+        "one more",
+        "one less",
+        "none",
+        "ended before what was weighed",
+        "begun earlier",
+        "an earlier one is shorter",
+        "one more that began before what was weighed",
     ],
 )
-def test_an_earlier_assessment_that_does_not_fit_is_not_used(changed: dict[str, Any]) -> None:
-    evidence = Evidence((FIRST, SECOND), history=(a_sample(99, 1),))
-    earlier = assess(POLICY, evidence)
-    other = replace(evidence, **changed)
-    assert weighed(assess(POLICY, other, earlier)) == weighed(assess(POLICY, other))
+def test_an_assessment_is_of_the_windows_whose_minutes_it_has_weighed(
+    windows: tuple[Window, ...], fits: bool
+) -> None:
+    until = NOW + 14 * MINUTES
+    assert assess(POLICY, arrange_evidence((FIRST, SECOND), [], [], until)).is_of(windows, until) == fits
 
 
-def test_after_a_problem_all_is_weighed_anew() -> None:
+def test_what_cannot_be_read_is_no_evidence_and_what_cannot_be_judged_stays_so() -> None:
     evidence = Evidence((stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 5),))
-    unread = assess(POLICY, replace(evidence, problem="quota"), assess(POLICY, evidence))
-    assert unread.problem == "the metrics cannot be read: quota"
-    assert weighed(assess(POLICY, evidence, unread)) == weighed(assess(POLICY, evidence))
+    unread = assess(POLICY, Evidence(problem="quota"), assess(POLICY, evidence))
+    assert unread == Assessment(problem="the metrics cannot be read: quota")
+    unjudged = assess(POLICY, Evidence((stage(5, 0, (GOOD, OTHER_BUCKETS)),)))
+    assert unjudged.problem
+    assert assess(POLICY, Evidence((stage(5, 1, (GOOD, GOOD)),)), unjudged) == unjudged
+
+
+@pytest.mark.parametrize("guards", [{"latency": "off"}, {"latency": {"observe": True}}])
+def test_buckets_that_change_are_no_problem_where_no_guard_decides_by_them(guards: dict[str, Any]) -> None:
+    minutes = [(GOOD, GOOD)] * 3 + [(OTHER_BUCKETS, OTHER_BUCKETS)] * 2
+    assessment = assess(a_policy(guards=guards), Evidence((stage(5, 0, *minutes),)))
+    assert assessment.problem == ""
+    assert assessment.candidate.requests == 500
+    assert assessment.candidate.latencies == Histogram((1.0, 2.0), (0, 200, 0))
 
 
 def test_the_totals_are_those_of_the_latest_stage_alone() -> None:
@@ -250,7 +310,7 @@ def test_what_cannot_be_what_happened_is_a_problem_and_never_a_number(evidence: 
 
 def test_a_minute_that_comes_again_later_is_a_problem_for_a_controller_that_goes_on_too() -> None:
     evidence = Evidence((stage(5, 0, *[(GOOD, GOOD)] * 3),))
-    again = Evidence((Stage(5, (*evidence.stages[0].ticks, at(2, GOOD, GOOD))),))
+    again = Evidence((Stage(5, (at(2, GOOD, GOOD),)),))
     assert "comes twice or out of order" in assess(POLICY, again, assess(POLICY, evidence)).problem
 
 
@@ -323,11 +383,10 @@ def verdicts(policy: Policy, minutes: Pairs, history: tuple[Sample, ...] = ()) -
     """What the judge says after each minute; every minute comes with the candidate's percent."""
     said, assessment = [], None
     percents = list(dict.fromkeys(percent for percent, _, _ in minutes))
-    ticks: dict[int, list[Tick]] = {percent: [] for percent in percents}
     for number, (percent, stable, candidate) in enumerate(minutes):
-        ticks[percent].append(at(number, stable, candidate))
-        stages = tuple(Stage(each, tuple(ticks[each])) for each in percents[: percents.index(percent) + 1])
-        assessment = assess(policy, Evidence(stages, history=history), assessment)
+        before = [Stage(each) for each in percents[: percents.index(percent)]]
+        new = Evidence((*before, stage(percent, number, (stable, candidate))), history=history)
+        assessment = assess(policy, new, assessment)
         said.append(judge(policy, policy.steps[0].hold, assessment))
     return said
 

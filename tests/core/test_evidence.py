@@ -14,6 +14,7 @@ from controller.core.evidence import (
     arrange_evidence,
     final_until,
     full_minutes,
+    minutes_of,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -41,6 +42,22 @@ def test_no_minute_reaches_out_of_its_window(start: int, length: int, until: int
         assert window.end is None or end <= window.end
 
 
+@given(
+    start=st.integers(0, 7200),
+    length=st.integers(0, 7200),
+    until=st.integers(0, 120),
+    since=st.integers(0, 120),
+)
+def test_the_minutes_of_a_window_are_those_before_and_those_since_some_time(
+    start: int, length: int, until: int, since: int
+) -> None:
+    window = Window(5, NOW + start * SECOND, NOW + (start + length) * SECOND)
+    between, last = NOW + min(since, until) * MINUTE, NOW + until * MINUTE
+    whole = full_minutes(window, last)
+    assert full_minutes(window, between) + full_minutes(window, last, between) == whole
+    assert minutes_of(window, last) == len(whole)
+
+
 def test_a_minute_is_final_when_it_is_as_old_as_the_delay() -> None:
     assert final_until(NOW + 59 * SECOND, 3 * MINUTE) == NOW - 3 * MINUTE
     assert final_until(NOW + 60 * SECOND, 3 * MINUTE) == NOW - 2 * MINUTE
@@ -51,6 +68,14 @@ def test_minutes_of_another_step_are_left_out() -> None:
     minutes = [Minute(NOW + n * MINUTE, a_sample(n)) for n in range(1, 10)]
     evidence = arrange_evidence(windows, minutes, minutes, NOW + 7 * MINUTE)
     assert [[tick.stable.requests for tick in stage.ticks] for stage in evidence.stages] == [[1, 2], [6, 7]]
+
+
+def test_minutes_that_were_weighed_before_are_left_out_and_their_windows_stay() -> None:
+    windows = (Window(5, NOW, NOW + 2 * MINUTE), Window(25, NOW + 5 * MINUTE))
+    minutes = [Minute(NOW + n * MINUTE, a_sample(n)) for n in range(1, 10)]
+    evidence = arrange_evidence(windows, minutes, minutes, NOW + 9 * MINUTE, NOW + 6 * MINUTE)
+    assert [stage.percent for stage in evidence.stages] == [5, 25]
+    assert [[tick.stable.requests for tick in stage.ticks] for stage in evidence.stages] == [[], [7, 8, 9]]
 
 
 def test_a_minute_that_only_one_revision_reports_counts_none_for_the_other() -> None:

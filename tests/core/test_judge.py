@@ -281,12 +281,10 @@ def test_looking_every_minute_for_an_hour_rolls_back_hardly_any_healthy_release(
 
 
 def _is_rolled_back(random: Random, policy: Policy) -> bool:
-    ticks: list[Tick] = []
     assessment = None
     for minute in range(60):
-        end = NOW + timedelta(minutes=minute)
-        ticks.append(Tick(end, _drawn(random, 100), _drawn(random, 25)))
-        assessment = assess(policy, Evidence((Stage(20, tuple(ticks)),)), assessment)
+        tick = Tick(NOW + timedelta(minutes=minute), _drawn(random, 100), _drawn(random, 25))
+        assessment = assess(policy, Evidence((Stage(20, (tick,)),)), assessment)
         if judge(policy, HOLD, assessment).value is VerdictValue.FAIL:
             return True
     return False

@@ -30,7 +30,8 @@ def test_a_record_reads_back_as_it_was(phase: Phase) -> None:
         observed_at=NOW,
         windows=(Window(5, NOW, NOW + timedelta(minutes=7)), Window(30, NOW)),
         obeyed=("1f2e", "3d4c"),
-        held=True,
+        overdue=True,
+        number=7,
     )
     assert parse_record(write_record(rollout)) == rollout
 
@@ -62,9 +63,9 @@ def mutated(**changes: Any) -> str:
         (mutated(phase="dancing"), "'phase' is invalid"),
         (mutated(step=9), "out of range"),
         (mutated(step=-1), "out of range"),
-        (mutated(phase="paused"), "which phase was paused"),
-        (mutated(paused_phase="stepping"), "which phase was paused"),
-        (mutated(stable=CANDIDATE), "two revisions"),
+        (mutated(phase="paused"), "what was paused"),
+        (mutated(paused_phase="stepping"), "what was paused"),
+        (mutated(stable=CANDIDATE), "name its revisions"),
         (mutated(since="2026-03-02T09:00:00"), "no time zone"),
         (mutated(candidate="gone"), "'candidate' is invalid"),
         (mutated(policy={"version": 1, "steps": []}), "its policy is invalid"),

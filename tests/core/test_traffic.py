@@ -54,6 +54,7 @@ def test_an_entry_that_was_only_our_tag_goes_with_it() -> None:
     )
 
 
+@pytest.mark.scenario(47)
 @pytest.mark.parametrize(
     ("split", "words"),
     [

@@ -90,6 +90,7 @@ def test_a_patient_policy_waits_for_the_metrics_when(
     assert followed.rollout.phase is end, followed.rollout.reason
 
 
+@pytest.mark.scenario(37)
 @pytest.mark.parametrize("fault", [{"kind": "missing-metrics"}, {"kind": "late-metrics", "by": "10m"}])
 def test_metrics_that_do_not_come_in_time_promote_nobody(world: World, fault: dict[str, Any]) -> None:
     candidate = world.deploy()
@@ -100,6 +101,7 @@ def test_metrics_that_do_not_come_in_time_promote_nobody(world: World, fault: di
     assert world.serving()[candidate] == 10
 
 
+@pytest.mark.scenario(49)
 def test_traffic_that_somebody_edits_just_before_a_write_is_theirs(world: World) -> None:
     stable = world.newest()
     world.deploy()

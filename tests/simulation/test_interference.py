@@ -46,6 +46,9 @@ class Faulty(CloudRun, Metrics):
         self._strike(self.faults, "read_service")
         return self.cloud_run.read_service(service)
 
+    def list_services(self) -> Sequence[ServiceState]:
+        return self.cloud_run.list_services()
+
     def read_revision(self, service: str, revision: str) -> RevisionState | None:
         self._strike(self.faults, "read_revision")
         if revision in self.missing:
@@ -124,6 +127,7 @@ LOST = TransientError("the reply was lost")
 # --- lost replies and failing calls ---
 
 
+@pytest.mark.scenario(44)
 def test_a_write_whose_reply_is_lost_is_noticed_and_not_doubled(world: World) -> None:
     world.deploy()
     faulty = on_a_bad_line(world)
@@ -138,6 +142,7 @@ def test_a_write_whose_reply_is_lost_is_noticed_and_not_doubled(world: World) ->
     assert world.serving() == {begun.rollout.stable: 100}
 
 
+@pytest.mark.scenario(31)
 def test_metrics_that_cannot_be_read_hold_for_a_bounded_time_and_say_so(world: World) -> None:
     world.deploy()
     faulty = on_a_bad_line(world)
@@ -184,23 +189,35 @@ def test_without_metrics_nothing_begins_and_nothing_is_written(world: World) -> 
     assert world.service() == before
 
 
-def test_the_admin_api_away_for_an_hour_is_waited_for(world: World) -> None:
+@pytest.mark.parametrize("call", ["read_service", "read_revision"])
+def test_the_admin_api_away_for_minutes_is_waited_for(world: World, call: str) -> None:
     world.deploy()
     faulty = on_a_bad_line(world)
     run_until(world, Phase.STEPPING, 10)
-    back = world.outside.clock.now().timestamp() + 3600
+    begun, back = world.begin(), world.outside.clock.now().timestamp() + 20 * 60
 
     def away() -> None:
         if world.outside.clock.now().timestamp() < back:
             raise LOST
 
-    faulty.faults["read_revision"] = away
-    assert world.follow(world.begin()).rollout.phase is Phase.PROMOTED
+    faulty.faults[call] = away
+    assert world.follow(begun).rollout.phase is Phase.PROMOTED
+
+
+def test_a_limit_is_kept_although_the_revisions_cannot_be_read(world: World) -> None:
+    world.deploy()
+    faulty = on_a_bad_line(world)
+    run_until(world, Phase.STEPPING, 10)
+    faulty.faults["read_revision"] = always(LOST)
+    followed = world.follow(world.begin())
+    assert followed.ending is Ending.HELD
+    assert "cannot be read: the reply was lost" in followed.rollout.reason
 
 
 # --- races ---
 
 
+@pytest.mark.scenario(53)
 def test_a_pause_that_a_late_write_of_the_loop_runs_over_is_given_again(world: World) -> None:
     """The loop has read before the pause and writes after it, on a Cloud Run that ignores etags."""
     world.deploy()
@@ -220,6 +237,7 @@ def test_a_pause_that_a_late_write_of_the_loop_runs_over_is_given_again(world: W
     assert '"phase":"paused"' in world.service().annotations[ANNOTATION]
 
 
+@pytest.mark.scenario(55)
 def test_a_change_of_an_unrelated_annotation_between_read_and_write_survives(world: World) -> None:
     world.deploy()
     faulty = on_a_bad_line(world)

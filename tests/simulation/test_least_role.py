@@ -16,6 +16,7 @@ LEAST = (
     "run.revisions.get",
     "run.revisions.list",
     "monitoring.timeSeries.list",
+    "logging.logEntries.create",
 )
 ACT_AS = "iam.serviceAccounts.actAs"
 

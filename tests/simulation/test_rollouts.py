@@ -1,13 +1,14 @@
 """Whole rollouts through the real engine and gateways, against the local Cloud Run over gRPC."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from builders import a_policy
 from world import QUICK, SERVICE, World, a_world
 
-from controller.core.evidence import MINUTE
+from controller.core.evidence import MINUTE, floor_minute
 from controller.core.opening import OpeningRefused
 from controller.core.policy import Policy
 from controller.core.record import ANNOTATION
@@ -15,6 +16,7 @@ from controller.core.rollout import Event, Phase, Refuse, Stay
 from controller.core.traffic import Target
 from controller.emulator.settings import EtagMode
 from controller.engine.begin import rejected
+from controller.engine.evidence import EvidenceCache, assess_rollout
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass, look
 from controller.ports import NotFoundError, PermanentError, RecordUnreadableError
@@ -97,6 +99,7 @@ def test_a_candidate_that_is_not_ready_in_time_fails(world: World) -> None:
     assert "not ready within 1 minutes" in rollout.reason
 
 
+@pytest.mark.scenario(38)
 def test_no_step_is_shorter_than_its_minimum_or_reads_minutes_of_another(world: World) -> None:
     world.deploy()
     rollout = world.roll_out().rollout
@@ -118,6 +121,7 @@ def test_without_any_user_it_is_held_and_never_promoted_or_rolled_back(world: Wo
     assert "no request reached the candidate" in followed.rollout.reason
 
 
+@pytest.mark.scenario(39)
 def test_a_shared_fault_of_both_revisions_asks_a_person(world: World) -> None:
     world.local.behave(world.newest(), error_share=0.4, latency_ms=40.0)
     world.deploy(ERROR_SHARE="0.4")
@@ -126,6 +130,7 @@ def test_a_shared_fault_of_both_revisions_asks_a_person(world: World) -> None:
     assert "not blamed" in followed.rollout.reason
 
 
+@pytest.mark.scenario(24)
 def test_harm_that_begins_in_the_bake_is_rolled_back(world: World) -> None:
     candidate = world.deploy()
     harm = at(Phase.BAKING, 100, lambda: world.local.behave(candidate, error_share=0.5, latency_ms=40.0))
@@ -138,6 +143,7 @@ def test_harm_that_begins_in_the_bake_is_rolled_back(world: World) -> None:
 # --- what goes before and after ---
 
 
+@pytest.mark.scenario(3)
 def test_two_rollouts_in_a_row_the_seconds_stable_is_the_firsts_candidate(world: World) -> None:
     first = world.deploy()
     world.roll_out()
@@ -172,6 +178,7 @@ def test_after_a_rollback_latest_stays_pinned_and_the_next_promotion_restores_it
         assert [(t.revision, t.percent) for t in world.service().traffic] == [("", 100)]
 
 
+@pytest.mark.scenario(25)
 def test_a_rejected_revision_is_not_tried_again_by_itself_but_by_retry(world: World) -> None:
     candidate = world.deploy(ERROR_SHARE="0.3")
     first = world.roll_out().rollout
@@ -194,12 +201,14 @@ def test_there_is_nothing_to_retry_without_a_record_and_nothing_in_the_middle(wo
         rejected(world.outside, SERVICE)
 
 
+@pytest.mark.scenario(1)
 def test_a_service_with_one_revision_is_left_alone(world: World) -> None:
     before = world.service()
     assert "first revision" in world.nothing_to_do().why
     assert world.service() == before
 
 
+@pytest.mark.scenario(13)
 def test_what_is_foreign_is_kept_byte_for_byte(world: World) -> None:
     stable = world.newest()
     world.set_traffic((Target(stable, 100), Target(stable, 0, "blue"), Target("", 0, "next")))
@@ -233,6 +242,7 @@ def test_a_rollout_keeps_the_policy_that_it_began_with(world: World) -> None:
     assert again.rollout.policy == begun.rollout.policy
 
 
+@pytest.mark.scenario(59)
 def test_a_controller_that_was_away_for_hours_looks_at_the_evidence_before_it_goes_on(world: World) -> None:
     world.deploy(ERROR_SHARE="0.2")
     begun = world.begin()
@@ -256,8 +266,32 @@ def test_what_a_controller_keeps_in_mind_is_what_another_reads_anew_to_the_bit(w
         if seen.assessment and seen.decision and seen.decision.event is None:
             anew = look(world.outside, SERVICE).assessment
             assert anew is not None
+            both = [replace(each, guards=()) for each in (anew, seen.assessment)]
+            assert both[0] == both[1]
             assert [test.limits for test in anew.guards] == [test.limits for test in seen.assessment.guards]
-            compared.append(sum(len(stage.ticks) for stage in anew.evidence.stages))
+            compared.append(anew.minutes + anew.earlier_minutes)
+
+    world.roll_out(act=act)
+    assert max(compared) >= 10
+
+
+def test_a_memory_that_does_not_fit_the_windows_is_given_up_and_all_is_read_anew(world: World) -> None:
+    """Another controller, whose clock was behind, has opened a window in minutes that had passed already."""
+    world.deploy()
+    compared: list[int] = []
+
+    def act(seen: Pass) -> None:
+        rollout = seen.rollout
+        if seen.assessment and rollout and rollout.window:
+            ahead = floor_minute(world.local.now()) + 30 * MINUTE
+            memory = EvidenceCache(rollout.id, ahead, seen.assessment)
+            anew = assess_rollout(world.outside, rollout, EvidenceCache())
+            read = assess_rollout(world.outside, rollout, memory)
+            assert (read.weighed, read.stable, read.candidate) == (anew.weighed, anew.stable, anew.candidate)
+            assert [test.limits for test in read.guards] == [test.limits for test in anew.guards]
+            assert memory.until is not None
+            assert memory.until < ahead
+            compared.append(sum(read.weighed))
 
     world.roll_out(act=act)
     assert max(compared) >= 10
@@ -265,15 +299,15 @@ def test_what_a_controller_keeps_in_mind_is_what_another_reads_anew_to_the_bit(w
 
 def test_stables_past_is_known_before_the_first_minute(world: World) -> None:
     world.deploy()
-    known: list[int] = []
+    known: list[float] = []
 
     def act(seen: Pass) -> None:
-        if seen.assessment:
-            known.append(len(seen.assessment.evidence.history))
+        if seen.assessment and seen.assessment.weighed == (1,):
+            known.append(seen.assessment.guards[0].limits[0].harm.stable.total)  # type: ignore[union-attr]
 
     world.wait(600)
     world.roll_out(act=act)
-    assert known[-1] >= 10
+    assert known[0] >= 10 * 60 * 15
 
 
 # --- guards of the policy's own ---
@@ -294,6 +328,7 @@ def test_a_custom_guard_alone_decides(world: World, share: str, phase: Phase) ->
     assert "mine: candidate" in rollout.reason
 
 
+@pytest.mark.scenario(34)
 def test_a_guard_on_a_metric_that_does_not_exist_is_refused_before_anything_moves(world: World) -> None:
     world.deploy()
     before = world.service()
@@ -305,6 +340,7 @@ def test_a_guard_on_a_metric_that_does_not_exist_is_refused_before_anything_move
 # --- other people ---
 
 
+@pytest.mark.scenario(49)
 def test_traffic_edited_by_hand_ends_the_rollout_and_is_not_overwritten(world: World) -> None:
     stable, candidate = world.newest(), world.deploy()
     edit = at(Phase.STEPPING, 10, lambda: world.set_traffic((Target(stable, 70), Target(candidate, 30))))
@@ -314,6 +350,7 @@ def test_traffic_edited_by_hand_ends_the_rollout_and_is_not_overwritten(world: W
     assert world.tags() == set()
 
 
+@pytest.mark.scenario(19)
 def test_a_newer_revision_supersedes_and_gets_the_same_stable(world: World) -> None:
     stable = world.newest()
     world.deploy()
@@ -351,6 +388,7 @@ def test_a_policy_may_let_a_newer_revision_wait_its_turn(world: World) -> None:
     assert (second.opened, second.rollout.stable) == (True, first)
 
 
+@pytest.mark.scenario(11)
 def test_a_third_serving_revision_is_refused_and_nothing_is_written(world: World) -> None:
     one, two = world.newest(), world.deploy()
     world.set_traffic((Target(one, 50), Target(two, 50)))
@@ -407,6 +445,7 @@ def test_promote_goes_one_step_and_full_to_the_bake(world: World) -> None:
     assert first.end - begun < timedelta(minutes=3)
 
 
+@pytest.mark.scenario(15)
 @pytest.mark.parametrize("percent", [10, 50])
 def test_a_rollback_by_a_person_takes_effect_from_any_step(world: World, percent: int) -> None:
     stable = world.newest()
@@ -445,6 +484,7 @@ def test_a_command_that_changes_nothing_says_so_and_writes_nothing(world: World)
     assert after.traffic == before.traffic
 
 
+@pytest.mark.scenario(6)
 def test_a_candidate_that_is_not_ready_cannot_be_promoted(world: World) -> None:
     world.deploy(START_SECONDS="200")
     world.begin()
@@ -452,6 +492,7 @@ def test_a_candidate_that_is_not_ready_cannot_be_promoted(world: World) -> None:
     assert world.serving() == {world.begin().rollout.stable: 100}
 
 
+@pytest.mark.scenario(14)
 def test_a_rollback_with_nothing_in_flight_writes_nothing(world: World) -> None:
     world.deploy()
     world.roll_out()

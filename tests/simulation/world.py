@@ -1,6 +1,6 @@
 """A simulated world: a local Cloud Run on a clock that moves when the controller waits, and its people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,9 +20,11 @@ from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import RuntimeKind, Settings
 from controller.engine.begin import Begun, Request, begin
-from controller.engine.loop import Followed, Obeyed, follow, obey
+from controller.engine.commands import Obeyed, obey
+from controller.engine.loop import Followed, follow
 from controller.engine.outside import Outside
 from controller.engine.reconcile import Pass
+from controller.gateways.audit_log import LoggingGateway
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.probes import HttpProbes
@@ -118,7 +120,7 @@ class World:
     # --- the world ---
 
     def wait(self, seconds: float) -> None:
-        self.local.advance(timedelta(seconds=seconds))
+        self.outside.clock.sleep(seconds)
 
     def users(self, rps: float) -> None:
         self.local.users(SERVICE, rps=rps)
@@ -194,7 +196,8 @@ def assert_invariants(seen: Pass) -> None:
         return
     limit = max(rollout.percent, *(window.percent for window in rollout.windows), 0)
     assert served.get(rollout.candidate, 0) <= limit
-    if seen.observation and seen.observation.candidate and not seen.observation.candidate.ready:
+    candidate = seen.observation.candidate if seen.observation else None
+    if candidate and candidate.known and not candidate.ready:
         assert rollout.phase in {Phase.WAITING, Phase.PAUSED, Phase.CHECKING} or rollout.percent == 0
 
 
@@ -208,7 +211,9 @@ def _target(target: Target) -> run_v2.TrafficTarget:
 
 
 @contextmanager
-def a_world(rps: float = 20, **settings: Any) -> Iterator[World]:
+def a_world(
+    rps: float = 20, clock_of: Callable[[LocalCloudRun], Clock] = SimulatedClock, **settings: Any
+) -> Iterator[World]:
     """Give a world with one revision deployed, LATEST at 100 %, and users on it.
 
     The controller and everybody else call as principals of their own.
@@ -217,13 +222,14 @@ def a_world(rps: float = 20, **settings: Any) -> Iterator[World]:
     with LocalCloudRun.started(chosen) as local:
         channel = grpc.insecure_channel(local.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         with channel:
-            clock = SimulatedClock(local)
+            clock = clock_of(local)
             controllers, owners = calling_as(channel, CONTROLLER), calling_as(channel, OWNER)
             outside = Outside(
                 CloudRunGateway(chosen.project, chosen.region, clock.sleep, controllers),
                 MonitoringGateway(chosen.project, chosen.region, clock.sleep, controllers),
                 clock,
                 HttpProbes(clock.sleep),
+                LoggingGateway(chosen.project, chosen.region, clock.sleep, controllers),
             )
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=owners))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"

@@ -10,6 +10,7 @@ from controller.cli.local import faults, gcloud
 from controller.cli.local.arguments import pairs_of, words_of
 from controller.cli.local.errors import explained, fail, local_state, usage
 from controller.cli.options import principal
+from controller.core.plain_text import plain
 
 if TYPE_CHECKING:
     from controller.emulator.state import LocalState
@@ -183,7 +184,7 @@ def status() -> None:
         for name, revision in service["revisions"].items():
             tags = "".join(f" [{tag}]" for tag, owner in service["tags"].items() if owner == name)
             ready = {True: "ready", False: "failed", None: "starting"}[revision["ready"]]
-            cause = (revision["failure"] or "").partition("\n")[0]
+            cause = plain((revision["failure"] or "").partition("\n")[0])
             requests = (
                 ", ".join(f"{code}: {count}" for code, count in revision["requests"].items()) or "no requests"
             )

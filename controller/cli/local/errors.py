@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from controller.core.plain_text import plain_lines
+
 if TYPE_CHECKING:
     from controller.emulator.state import LocalState
 
@@ -46,11 +48,11 @@ def explained() -> Iterator[None]:
 
 def fail(cause: str, next_step: str) -> NoReturn:
     """End the command because something did not work."""
-    print(f"canary: {cause}\n  next: {next_step}", file=sys.stderr)
+    print(f"canary: {plain_lines(cause)}\n  next: {next_step}", file=sys.stderr)
     raise typer.Exit(FAILED)
 
 
 def usage(cause: str) -> NoReturn:
     """End the command because it was given something wrong."""
-    print(f"canary: {cause}", file=sys.stderr)
+    print(f"canary: {plain_lines(cause)}", file=sys.stderr)
     raise typer.Exit(USAGE)

@@ -63,6 +63,7 @@ def span(google: Google) -> tuple[datetime, datetime]:
     return busy(google, minutes=3)
 
 
+@pytest.mark.scenario(33)
 def test_a_share_is_what_is_bad_of_the_total_in_each_minute(
     google: Google, span: tuple[datetime, datetime]
 ) -> None:
@@ -261,6 +262,7 @@ def a_distribution(counts: Sequence[int], **buckets: Any) -> monitoring_v3.Typed
     )
 
 
+@pytest.mark.scenario(33)
 def test_counts_that_come_as_fractions_are_rounded() -> None:
     assert measured(SHARE, b=a_number(2.0000001), t=a_number(9.6)) == Counts(2, 10)
 
@@ -272,6 +274,7 @@ def test_what_is_bad_of_nothing_is_unreadable() -> None:
         measured(SHARE, b=a_number(2))
 
 
+@pytest.mark.scenario(32)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_a_count_that_cannot_be_is_unreadable(value: float) -> None:
     with pytest.raises(PermanentError, match=r"reading the metrics of web: guards\.custom\.mine: "):
@@ -283,6 +286,7 @@ def test_a_text_is_no_count() -> None:
         measured(SHARE, t=monitoring_v3.TypedValue(string_value="5"))
 
 
+@pytest.mark.scenario(33)
 @pytest.mark.parametrize(
     ("buckets", "bounds"),
     [

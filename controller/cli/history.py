@@ -1,0 +1,171 @@
+"""The commands that read the audit trail: `history`, and `replay`, which decides it again."""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from controller.cli.exit_codes import ExitCode
+from controller.cli.options import (
+    Emulator,
+    Json,
+    Local,
+    Project,
+    Region,
+    ServiceName,
+    checked_service,
+    connected,
+)
+
+if TYPE_CHECKING:
+    from controller.core.trail import Transition
+    from controller.engine.outside import Outside
+    from controller.engine.replay import Replayed
+
+RolloutId = Annotated[
+    str, typer.Option("--rollout", metavar="ID", help="Only this rollout, by the id that status shows.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The newest so many transitions.")]
+
+
+def history(
+    service: ServiceName,
+    rollout: RolloutId = "",
+    limit: Limit = 100,
+    project: Project = "",
+    region: Region = "",
+    emulator: Emulator = "",
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a service's rollouts, from the audit trail in Cloud Logging.
+
+    With --json each transition is whole: the policy, the record before and after, what was seen, the verdict.
+    """
+    from controller.core.trail import transition_as_plain
+
+    name = checked_service(service)
+    transitions = _transitions(connected(project, region, emulator, local=local), name, rollout, limit)
+    if as_json:
+        _print_json(transition_as_plain(transition) for transition in transitions)
+    elif transitions:
+        _print_table([_row(transition) for transition in transitions], ("time", "rollout", *_COLUMNS))
+    else:
+        print(f"No transition of {name} is in the audit log; entries can take a minute to be seen.")
+
+
+def replay(
+    service: ServiceName,
+    rollout: RolloutId = "",
+    limit: Limit = 100,
+    project: Project = "",
+    region: Region = "",
+    emulator: Emulator = "",
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Decide each transition of the audit trail again, and show where today's code would differ.
+
+    The records and what was seen come from the trail, the evidence from Cloud Monitoring. Ends with exit
+    code 4 where a decision differs.
+    """
+    from controller.engine.replay import replay as replayed_of
+
+    name, outside = checked_service(service), connected(project, region, emulator, local=local)
+    transitions = _transitions(outside, name, rollout, limit)
+    replayed = list(replayed_of(outside, transitions))
+    if as_json:
+        _print_json(_replayed_as_plain(each) for each in replayed)
+    elif replayed:
+        _print_table([_replayed_row(each) for each in replayed], ("time", "rollout", "then", "today", "why"))
+    else:
+        print(f"No transition of {name} is in the audit log; entries can take a minute to be seen.")
+    if any(each.differs for each in replayed):
+        raise typer.Exit(ExitCode.UNSURE)
+
+
+_COLUMNS = ("event", "phase", "users", "by", "reason")
+
+
+def _transitions(outside: "Outside", service: str, rollout: str, limit: int) -> "list[Transition]":
+    from controller.engine.audit import transitions_of
+
+    return transitions_of(outside.audit_log.read_entries(service, rollout, limit=limit))
+
+
+def _row(transition: "Transition") -> tuple[str, ...]:
+    after = transition.after
+    return (
+        f"{transition.time:%Y-%m-%d %H:%M:%S}",
+        after.id,
+        _event(transition),
+        after.phase.value,
+        f"{after.percent} %",
+        after.by,
+        after.reason,
+    )
+
+
+def _replayed_row(replayed: "Replayed") -> tuple[str, ...]:
+    transition, decision = replayed.transition, replayed.decision
+    then = f"{transition.after.phase.value} {transition.after.percent} %"
+    place = (f"{transition.time:%Y-%m-%d %H:%M:%S}", transition.after.id, then)
+    if decision is None:
+        return (*place, "-", "opened; not decided on evidence")
+    today = f"{decision.rollout.phase.value} {decision.rollout.percent} %"
+    why = decision.reason if replayed.differs else transition.after.reason
+    if replayed.other_evidence:
+        why = f"{why} (the metrics of that time read differently today)"
+    return (*place, f"{today}, DIFFERS" if replayed.differs else "the same", why)
+
+
+def _replayed_as_plain(replayed: "Replayed") -> dict[str, Any]:
+    transition, decision = replayed.transition, replayed.decision
+    plain: dict[str, Any] = {
+        "time": transition.time.isoformat(),
+        "rollout": transition.after.id,
+        "event": _event(transition),
+        "phase": transition.after.phase.value,
+        "candidate_percent": transition.after.percent,
+        "reason": transition.after.reason,
+        "differs": replayed.differs,
+        "other_evidence": replayed.other_evidence,
+    }
+    if decision:
+        plain["today"] = {
+            "event": decision.event.name.lower() if decision.event else None,
+            "phase": decision.rollout.phase.value,
+            "candidate_percent": decision.rollout.percent,
+            "reason": decision.reason,
+        }
+    return plain
+
+
+def _event(transition: "Transition") -> str:
+    return transition.event.name.lower() if transition.event else "opened"
+
+
+def _print_json(values: Iterable[dict[str, Any]]) -> None:
+    from controller.core.plain_text import plain_values
+
+    for value in values:
+        print(json.dumps(plain_values(value)))
+
+
+def _print_table(rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from controller.core.plain_text import plain
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"time", "rollout", "users"})
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:  # a pipe has no width
+        console.width = 200
+    console.print(table)

@@ -1,0 +1,152 @@
+"""The commands of people: each is given again until it is on record and in force, so that none is lost."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controller.core.change import Change
+from controller.core.decision import Command
+from controller.core.observation import RevisionState, ServiceState
+from controller.core.opening import NothingToDo, open_rollback
+from controller.core.pause_ahead import pause_ahead, resume_ahead
+from controller.core.release import release
+from controller.core.rollout import Event, Refuse, Rollout, Stay, command_id
+from controller.engine.audit import LogMemory, log_transitions, unlogged_of
+from controller.engine.begin import open_on
+from controller.engine.loop import UNOBSERVED_PAUSE, OnPass, Passes
+from controller.engine.outside import Outside
+from controller.engine.patience import AT_FIRST, until_it_works
+from controller.engine.reconcile import read_rollout
+from controller.engine.writing import write
+from controller.ports import (
+    NoRolloutError,
+    NotFoundError,
+    NotServingError,
+)
+
+EFFECT_PATIENCE = timedelta(minutes=15)
+"""How long a command waits for the API, and to be seen in force."""
+
+
+@dataclass(frozen=True)
+class Obeyed:
+    """What became of a command: an answer where it changed nothing, and whether it is in force.
+
+    `rollout` is None where it was about no rollout; `done` says then what was done.
+    """
+
+    rollout: Rollout | None
+    answer: Stay | Refuse | None = None
+    in_force: bool = True
+    done: str = ""
+
+
+def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass, to: str = "") -> Obeyed:
+    """Give a person's command, and give it again until it is on record and in force.
+
+    `to` is the revision that a rollback goes to. Raises NoRolloutError where there is nothing to command.
+    """
+    rollout = until_it_works(outside, AT_FIRST, lambda: read_rollout(outside.cloud_run.read_service(service)))
+    target = until_it_works(outside, EFFECT_PATIENCE, lambda: _target(outside, service, to)) if to else None
+    now = outside.clock.now()
+    command = Command(event, by, command_id(event, by, now), past=rollout.step if rollout else None, to=to)
+    if rollout is None or rollout.phase.is_terminal:
+        if event in {Event.PAUSE, Event.RESUME}:
+            return _ahead(outside, service, event, by)
+        if target:
+            return _bring_back(outside, service, target, command, on_pass)
+    if rollout is None:
+        raise NoRolloutError(
+            f"no rollout of {service} is on record; begin one with: canary rollout {service}"
+        )
+    return _see_through(outside, service, command, on_pass)
+
+
+def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPass) -> Obeyed:
+    passes = Passes(outside, service, EFFECT_PATIENCE)
+    begun = outside.clock.now()
+    while True:
+        seen = passes.next(command)
+        if seen.rollout is None or seen.decision is None:
+            raise NoRolloutError(f"the record of {service} was removed in the meantime")
+        on_pass(seen)
+        if seen.decision.answer:
+            return Obeyed(seen.rollout, seen.decision.answer)
+        if command.id in seen.rollout.obeyed and seen.rollout.observed_at is not None:
+            return Obeyed(seen.rollout)
+        if outside.clock.now() - begun > EFFECT_PATIENCE:
+            return Obeyed(seen.rollout, in_force=False)
+        outside.clock.sleep(UNOBSERVED_PAUSE)
+
+
+def release_service(outside: Outside, service: str) -> Obeyed:
+    """Take all that canary put on a service away, and set its traffic as it was."""
+
+    def decide_release(state: ServiceState) -> Change | Stay | Refuse:
+        return release(state, read_rollout(state))
+
+    return _changed(outside, service, decide_release)
+
+
+def _ahead(outside: Outside, service: str, event: Event, by: str) -> Obeyed:
+    """Pause or resume while no rollout is under way."""
+
+    def decide_ahead(state: ServiceState) -> Change | Stay | Refuse:
+        rollout = read_rollout(state)
+        if rollout and not rollout.phase.is_terminal:
+            return Refuse("a rollout began in the meantime; give the command again")
+        return pause_ahead(state, by) if event is Event.PAUSE else resume_ahead(state)
+
+    return _changed(outside, service, decide_ahead)
+
+
+def _changed(
+    outside: Outside, service: str, decide_change: Callable[[ServiceState], Change | Stay | Refuse]
+) -> Obeyed:
+    """Decide a change that is about no rollout, and write it."""
+
+    def attempt() -> Obeyed:
+        state = outside.cloud_run.read_service(service)
+        change = decide_change(state)
+        if not isinstance(change, Change):
+            return Obeyed(read_rollout(state), change)
+        log_transitions(outside, LogMemory(), unlogged_of(state))
+        write(outside, state, change)
+        return Obeyed(None, done=change.reason)
+
+    return until_it_works(outside, EFFECT_PATIENCE, attempt)
+
+
+def _bring_back(
+    outside: Outside, service: str, target: RevisionState, command: Command, on_pass: OnPass
+) -> Obeyed:
+    """Roll back to an earlier revision while no rollout is under way."""
+
+    def attempt() -> NothingToDo | None:
+        state = outside.cloud_run.read_service(service)
+        previous = read_rollout(state)
+        if previous and command.id in previous.obeyed:
+            return None  # it was written, though the answer was lost
+        opening = open_rollback(state, target, outside.clock.now(), command, previous)
+        if isinstance(opening, NothingToDo):
+            return opening
+        open_on(outside, state, opening, previous)
+        return None
+
+    nothing = until_it_works(outside, EFFECT_PATIENCE, attempt)
+    if nothing:
+        return Obeyed(None, Stay(nothing.why))
+    return _see_through(outside, service, command, on_pass)
+
+
+def _target(outside: Outside, service: str, revision: str) -> RevisionState:
+    """Return the revision that a rollback is to go to; it must be able to serve."""
+    found = outside.cloud_run.read_revision(service, revision)
+    if found is None:
+        raise NotFoundError(
+            f"service {service} has no revision {revision!r}; see: gcloud run revisions list"
+            f" --service={service}"
+        )
+    if not found.ready:
+        raise NotServingError(f"revision {revision} is not ready to serve; choose another to go back to")
+    return found

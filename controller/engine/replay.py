@@ -1,0 +1,68 @@
+"""Replay: the transitions in the audit log, decided again by today's code."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from controller.core.decision import Decision, decide, needs_evidence
+from controller.core.summary import evidence_summary
+from controller.core.trail import Transition
+from controller.engine.evidence import EvidenceCache, assess_rollout
+from controller.engine.outside import Outside
+from controller.ports import Clock
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A transition, and the decision of today from what was seen then.
+
+    `decision` is None for an opening, which was no decision on evidence. `other_evidence` says that the
+    metrics of that time read differently today, so that a difference may be theirs.
+    """
+
+    transition: Transition
+    decision: Decision | None = None
+    other_evidence: bool = False
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether today's decision leads elsewhere."""
+        if self.decision is None:
+            return False
+        then, today = self.transition.after, self.decision.rollout
+        return (self.transition.event, then.phase, then.percent, then.stable) != (
+            self.decision.event,
+            today.phase,
+            today.percent,
+            today.stable,
+        )
+
+
+def replay(outside: Outside, transitions: Iterable[Transition]) -> Iterator[Replayed]:
+    """Decide each transition again; the evidence is read anew, as it was final at that time."""
+    cache = EvidenceCache()
+    for transition in transitions:
+        before, observation = transition.before, transition.observation
+        if before is None or observation is None or transition.event is None:
+            yield Replayed(transition)
+            continue
+        assessment = None
+        if needs_evidence(before) and transition.command is None:
+            then = replace(outside, clock=_StandingClock(transition.time))
+            assessment = assess_rollout(then, before, cache)
+        decision = decide(before, replace(observation, assessment=assessment), transition.command)
+        other = assessment is not None and evidence_summary(assessment) != transition.evidence
+        yield Replayed(transition, decision, other)
+
+
+@dataclass(frozen=True)
+class _StandingClock(Clock):
+    """The time of a transition."""
+
+    time: datetime
+
+    def now(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let no time pass."""

@@ -1,0 +1,45 @@
+"""One pass over all services that have a rollout on record: whoever drove it may be gone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from controller.core.observation import ServiceState
+from controller.core.record import ANNOTATION
+from controller.engine.outside import Outside
+from controller.engine.patience import AT_FIRST, until_it_works
+from controller.engine.reconcile import Memory, Pass, reconcile_service
+from controller.ports import CanaryError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the pass saw and did of one service, or the error that it ended with."""
+
+    service: str
+    seen: Pass | None = None
+    error: Exception | None = None
+
+
+def sweep(
+    outside: Outside, memory_of: Callable[[str], Memory], on_checked: Callable[[Checked], None]
+) -> None:
+    """Pass once over each service with a record; one that fails never keeps the others from theirs."""
+    services = until_it_works(outside, AT_FIRST, outside.cloud_run.list_services)
+    for service in services:
+        if ANNOTATION in service.annotations:
+            on_checked(_checked(outside, service, memory_of(service.name)))
+
+
+def _checked(outside: Outside, service: ServiceState, memory: Memory) -> Checked:
+    try:
+        return Checked(service.name, reconcile_service(outside, service, memory))
+    except CanaryError as error:
+        log.warning("a service could not be passed", service=service.name, error=str(error))
+        return Checked(service.name, error=error)
+    except Exception as error:
+        log.exception("unexpected", service=service.name)
+        return Checked(service.name, error=error)

@@ -1,0 +1,75 @@
+"""Watching a rollout that somebody else drives, until it is where one waits for it."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from controller.core.rollout import Phase, Rollout
+from controller.engine.loop import PATIENCE, Ending, Followed
+from controller.engine.outside import Outside
+from controller.engine.patience import until_it_works
+from controller.engine.reconcile import read_rollout
+from controller.ports import NoRolloutError, NotFoundError
+
+LOOK_PAUSE = 5.0
+"""Seconds between two looks; each is one read."""
+
+
+def wait_until(
+    outside: Outside,
+    service: str,
+    phase: Phase | None,
+    at_most: timedelta | None,
+    on_change: Callable[[Rollout], None],
+) -> Followed | None:
+    """Look until the rollout on record is in this phase, or has come to where it ends or is held.
+
+    A phase is reached when its split is in force. A rollout that a person paused, or that stands at a gate,
+    is waited for. Returns None where `at_most` is over before. Raises NoRolloutError where there is nothing
+    to wait for.
+    """
+    begun = outside.clock.now()
+    looks = _looks(outside, service)
+    last = next(looks)
+    if not isinstance(last, Rollout):
+        raise NoRolloutError(
+            f"no rollout of {service} is on record; begin one with: canary rollout {service}"
+        )
+    on_change(last)
+    while (ending := _reached(last, phase)) is None:
+        if at_most is not None and outside.clock.now() - begun >= at_most:
+            return None
+        outside.clock.sleep(LOOK_PAUSE)
+        seen = next(looks)
+        if isinstance(seen, Ending):
+            return Followed(seen, last)
+        if seen.id != last.id:
+            return Followed(Ending.REPLACED, last)
+        if seen != last:
+            on_change(seen)
+        last = seen
+    return Followed(ending, last)
+
+
+def _looks(outside: Outside, service: str) -> Iterator[Rollout | Ending]:
+    """Yield the rollout on record each time it is asked for, or what became of it."""
+    known = False
+    while True:
+        try:
+            state = until_it_works(outside, PATIENCE, lambda: outside.cloud_run.read_service(service))
+        except NotFoundError:
+            if not known:
+                raise
+            yield Ending.DELETED
+            continue
+        known = True
+        yield read_rollout(state) or Ending.REMOVED
+
+
+def _reached(rollout: Rollout, phase: Phase | None) -> Ending | None:
+    if rollout.is_over:
+        return Ending.OVER
+    if rollout.observed_at is None:
+        return None
+    if rollout.held or rollout.phase is phase:
+        return Ending.HELD
+    return None
