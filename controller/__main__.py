@@ -1,5 +1,6 @@
 """The process: hears signals before it loads anything else, and always leaves an exit code."""
 
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def main() -> int:
         signal.signal(number, _stop)
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what an encoding lacks must not end a rollout
+            stream.reconfigure(errors="backslashreplace")
     code = _run()
     for number in STOPPING:  # it ends already
         signal.signal(number, signal.SIG_IGN)

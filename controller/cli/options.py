@@ -48,6 +48,8 @@ def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place
     """Return the project and region to work in; raises a usage error that says what is missing."""
     from controller.wiring import Place
 
+    if local and emulator and emulator != os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
+        raise typer.BadParameter("--local and --emulator are two places; give one of them")
     if local and not emulator:
         from controller.emulator.state import read_state
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from controller.core.traffic import Split
 
+MOST_ANNOTATIONS = 256 * 1024
+"""Bytes that the keys and texts of all annotations may have together, as in Kubernetes."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -22,3 +25,9 @@ class Change:
         """Return a service's annotations after the change."""
         kept = {key: text for key, text in annotations.items() if key not in self.annotations}
         return kept | {key: text for key, text in self.annotations.items() if text is not None}
+
+    def size_on(self, annotations: Mapping[str, str]) -> int:
+        """Return how many bytes the annotations have after the change."""
+        return sum(
+            len(key.encode()) + len(text.encode()) for key, text in self.applied_to(annotations).items()
+        )

@@ -93,7 +93,7 @@ def decide(rollout: Rollout, observation: Observation, command: Command | None =
     if event is Event.EDITED:
         after = observed(after, observation.now)
     split = wanted_split(after, service, edited=event is Event.EDITED)
-    return Decision(after, split, reason, event, verdict)
+    return Decision(after, split, after.reason, event, verdict)
 
 
 def _objection(rollout: Rollout, observation: Observation, command: Command) -> Stay | Refuse | None:
@@ -146,18 +146,28 @@ def _ends_on_latest(rollout: Rollout, service: ServiceState) -> bool:
 
 
 def is_served(rollout: Rollout, service: ServiceState) -> bool:
-    """Tell whether the split that goes with the rollout is in force, and nothing is being changed."""
+    """Tell whether the split that goes with the rollout is in force.
+
+    While it is under way nothing else may be changing, either: what is in force must last. An end does not
+    wait for a revision that is being deployed meanwhile.
+    """
     wanted = shares_of(wanted_split(rollout, service), service.latest_ready)
     tagged = (
         rollout.phase is not Phase.CHECKING or _own_tags(rollout).items() <= tags_of(service.served).items()
     )
-    return service.settled and service.shares_served == wanted and tagged
+    lasting = service.settled or rollout.phase.is_terminal
+    return lasting and service.shares_served == wanted and tagged
 
 
 def needs_evidence(rollout: Rollout) -> bool:
     """Tell whether a decision in this phase may rest on metrics."""
     watched = rollout.phase in {Phase.STEPPING, Phase.BAKING} or rollout.at_gate
     return watched and rollout.window is not None
+
+
+def needs_stable(rollout: Rollout) -> bool:
+    """Tell whether a decision in this phase may rest on stable's state: before the first user is moved."""
+    return bool(rollout.stable) and rollout.percent == 0
 
 
 def needs_smoke_test(rollout: Rollout, service: ServiceState) -> bool:

@@ -107,6 +107,10 @@ class Evidence:
     history: tuple[Sample, ...] = ()
 
 
+KEPT = timedelta(weeks=6)
+"""For how long Cloud Monitoring keeps the metrics of Cloud Run; a record may name any time."""
+
+
 def final_until(now: datetime, delay: timedelta) -> datetime:
     """Return the end of the newest minute that is `delay` old, so that nothing more is added to it."""
     return floor_minute(now - delay)
@@ -132,9 +136,10 @@ def minutes_of(window: Window, until: datetime) -> int:
 
 def _bounds(window: Window, until: datetime) -> tuple[datetime, datetime]:
     """Return the beginning of the first whole minute inside the window, and where the window ends by now."""
-    first = floor_minute(window.start)
+    start = max(window.start, until - KEPT)
+    first = floor_minute(start)
     last = until if window.end is None else min(until, window.end)
-    return (first if first == window.start else first + MINUTE), last
+    return (first if first == start else first + MINUTE), last
 
 
 def arrange_evidence(

@@ -177,7 +177,7 @@ def _finding(case: _Case) -> Finding:
         or _of_nothing_measured(case)
         or _of_suspicion(case)
         or _of_missing_proof(case)
-        or _Said(VerdictValue.PASS, _joined("within limits", _ruled_out(case)))
+        or _Said(VerdictValue.PASS, _joined("within limits", _bad_stable(case), _ruled_out(case)))
     )
     return Finding(
         guard=case.test.name,
@@ -249,6 +249,12 @@ def _of_missing_proof(case: _Case) -> _Said | None:
 
 def _ruled_out(case: _Case) -> str:
     return "" if case.alone else ruled_out_text(case.test, case.account.needed_safety)
+
+
+def _bad_stable(case: _Case) -> str:
+    """Say that being no worse than stable was not enough, as stable is bad itself."""
+    broken = next((limit for limit in case.limits if limit.broken_by_stable and not case.alone), None)
+    return f"stable itself is {breach_text(broken)}, so the candidate is held to that" if broken else ""
 
 
 def _joined(*words: str) -> str:

@@ -75,6 +75,11 @@ class Limit(ABC, Generic[M]):
         return -math.inf
 
     @property
+    def broken_by_stable(self) -> bool:
+        """Tell whether stable itself breaks the limit now."""
+        return False
+
+    @property
     def least_shown(self) -> str:
         """The limit in words, and where it is shown the least that it is kept."""
         return self.words
@@ -136,8 +141,12 @@ class Ceiling(Limit[M]):
     @property
     def log_shared_harm(self) -> float:
         """Evidence that the candidate breaks a limit that stable breaks now, too, in nats; -inf where not."""
-        broken = all(self._is_reached_by(rate) for rate in (self.usual, self.recent))
-        return self.shared.log_evidence if broken else -math.inf
+        return self.shared.log_evidence if self.broken_by_stable else -math.inf
+
+    @property
+    def broken_by_stable(self) -> bool:
+        """Tell whether stable itself breaks the limit now."""
+        return all(self._is_reached_by(rate) for rate in (self.usual, self.recent))
 
     def _is_reached_by(self, rate: Rate, part: float = 1.0) -> bool:
         return rate.total >= FEWEST_TO_BE_BAD and rate.share > part * self.harm.line.points

@@ -16,9 +16,15 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.core.evidence import Window
+from controller.core.plain_text import plain
 from controller.core.policy import Hold, Policy
 from controller.core.policy_fields import Gate
 from controller.core.traffic import ALL, tag_for
+
+LONGEST_REASON = 1000
+LONGEST_NAME = 100
+WINDOWS_KEPT = 50
+"""So that a record never outgrows what `parse_record` reads, whatever a revision says of itself."""
 
 
 class IllegalMove(Exception):
@@ -313,8 +319,8 @@ def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -
         windows=rollout.windows if event is Event.GATED else _closed(rollout.windows, now),
         since=now,
         observed_at=None,
-        reason=reason,
-        by=by,
+        reason=plain(reason, LONGEST_REASON),
+        by=plain(by, LONGEST_NAME),
         paused_phase=rollout.paused_phase or rollout.phase if pausing else None,
         pause=_PAUSES.get(event) if pausing else None,
         overdue=event is Event.OVERDUE or (pausing and rollout.overdue),
@@ -356,7 +362,8 @@ def _onwards(rollout: Rollout, move: Next) -> Rollout | Refuse:
 
 
 def _closed(windows: tuple[Window, ...], now: datetime) -> tuple[Window, ...]:
-    return tuple(replace(window, end=now) if window.end is None else window for window in windows)
+    kept = windows[-WINDOWS_KEPT:]
+    return tuple(replace(window, end=now) if window.end is None else window for window in kept)
 
 
 def _entered(rollout: Rollout, phase: Phase, step: int) -> Rollout:

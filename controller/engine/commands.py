@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.change import Change
 from controller.core.decision import Command
@@ -26,6 +26,11 @@ from controller.ports import (
 
 EFFECT_PATIENCE = timedelta(minutes=15)
 """How long a command waits for the API, and to be seen in force."""
+
+
+LATE_WRITE = timedelta(seconds=20)
+"""How long a command is watched on: a controller that read before it may write after it, as long as its write
+is on the way, and Cloud Run may not compare etags."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass,
 def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPass) -> Obeyed:
     passes = Passes(outside, service, EFFECT_PATIENCE)
     begun = outside.clock.now()
+    recorded: datetime | None = None
     while True:
         seen = passes.next(command)
         if seen.rollout is None or seen.decision is None:
@@ -72,9 +78,12 @@ def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPa
         on_pass(seen)
         if seen.decision.answer:
             return Obeyed(seen.rollout, seen.decision.answer)
-        if command.id in seen.rollout.obeyed and seen.rollout.observed_at is not None:
+        now = outside.clock.now()
+        recorded = (recorded or now) if command.id in seen.rollout.obeyed else None
+        in_force = seen.rollout.observed_at is not None
+        if in_force and recorded is not None and now - recorded >= LATE_WRITE:
             return Obeyed(seen.rollout)
-        if outside.clock.now() - begun > EFFECT_PATIENCE:
+        if now - begun > EFFECT_PATIENCE:
             return Obeyed(seen.rollout, in_force=False)
         outside.clock.sleep(UNOBSERVED_PAUSE)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from controller.core.assessment import Assessment
-from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test
+from controller.core.decision import Command, Decision, decide, needs_evidence, needs_smoke_test, needs_stable
 from controller.core.observation import Observation, RevisionState, ServiceState, unread
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record
 from controller.core.rollout import Event, Rollout
@@ -131,7 +131,7 @@ def gather(
     return Observation(
         now,
         service,
-        stable=_read_revision(outside, service, rollout.stable) if rollout.stable else None,
+        stable=_read_revision(outside, service, rollout.stable) if needs_stable(rollout) else None,
         candidate=_read_revision(outside, service, rollout.candidate),
         assessment=None
         if command or not needs_evidence(rollout)

@@ -1,16 +1,23 @@
 """Writing: one change of a service, against everybody else who writes to it, over a line that may fail."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
-from controller.core.change import Change
+from controller.core.change import MOST_ANNOTATIONS, Change
 from controller.core.observation import ServiceState
 from controller.core.pause_ahead import PAUSED
 from controller.core.record import ANNOTATION, write_record
-from controller.core.rollout import Rollout
-from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, shares_of
+from controller.core.rollout import Phase, Rollout
+from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, same_split, shares_of
 from controller.core.trail import UNLOGGED, Transition, write_unlogged
 from controller.engine.outside import Outside
 from controller.ports import ConflictError, PermanentError, ServiceChange, TransientError
@@ -38,7 +45,28 @@ def apply(
     annotations = {ANNOTATION: write_record(rollout), UNLOGGED: write_unlogged(unlogged) or None}
     if opening:
         annotations[PAUSED] = None
-    write(outside, service, Change(rollout.reason, annotations, split))
+    change = Change(rollout.reason, annotations, split)
+    if change.size_on(service.annotations) > MOST_ANNOTATIONS:
+        change = replace(change, annotations=annotations | {UNLOGGED: None})
+    if change.size_on(service.annotations) > MOST_ANNOTATIONS:
+        _write_without_record(outside, service, rollout, split)
+    else:
+        write(outside, service, change)
+
+
+def _write_without_record(
+    outside: Outside, service: ServiceState, rollout: Rollout, split: Split | None
+) -> None:
+    """Send the users back where others have filled the annotations; raises PermanentError in any case."""
+    going_back = split is not None and rollout.phase in {Phase.ROLLED_BACK, Phase.FAILED}
+    if going_back:
+        write(outside, service, Change(rollout.reason, split=split))
+    done = f"its users were sent back to {rollout.stable}, but that" if going_back else "the rollout"
+    raise PermanentError(
+        f"the annotations of {service.name} are full, so {done} cannot be recorded: {rollout.reason}. Remove"
+        " what others have put there, or give the rollout up: set the traffic by hand and remove the"
+        f" annotation {ANNOTATION}"
+    )
 
 
 def write(outside: Outside, service: ServiceState, change: Change) -> None:
@@ -54,7 +82,7 @@ def write(outside: Outside, service: ServiceState, change: Change) -> None:
 
     def attempt() -> None:
         fresh = outside.cloud_run.read_service(service.name)
-        if written and fresh.annotations == wanted:
+        if written and _is_there(fresh, wanted, change.split):
             return  # it was applied, though the answer was lost
         if fresh.annotations != service.annotations or fresh.traffic != service.traffic:
             raise ConflictError(f"{service.name} was changed by somebody else in the meantime")
@@ -66,10 +94,21 @@ def write(outside: Outside, service: ServiceState, change: Change) -> None:
         stop=stop_after_attempt(WRITE_ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.5, max=5),
         sleep=outside.clock.sleep,
+        before_sleep=lambda state: _warn(service, state),
         reraise=True,
     )
     retrying(attempt)
     _verify(outside, written[-1], change)
+
+
+def _is_there(service: ServiceState, annotations: Mapping[str, str], split: Split | None) -> bool:
+    served = split is None or same_split(service.traffic, split, service.latest_ready)
+    return served and service.annotations == annotations
+
+
+def _warn(service: ServiceState, state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("a write failed, reading what it left", service=service.name, error=str(error))
 
 
 def _verify(outside: Outside, before: ServiceState, change: Change) -> None:

@@ -8,6 +8,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.rpc.error_details_pb2 import RetryInfo
 
+from controller.core.plain_text import plain
 from controller.ports import (
     CanaryError,
     ConflictError,
@@ -20,6 +21,7 @@ from controller.ports import (
 
 LONGEST_ASKED_WAIT = 600.0
 """Seconds; a server that asks for more has said nothing of use."""
+LONGEST_QUOTED = 500
 SIGN_IN_FAILED = "Getting metadata from plugin failed"
 """How gRPC says, as UNAVAILABLE, that the call was never made because there is no token for it."""
 TOO_LARGE = "message larger than max"
@@ -103,4 +105,4 @@ def _not_signed_in(doing: str, text: object) -> DeniedError:
 
 def _text(error: Exception) -> str:
     message = getattr(error, "message", None) or str(error)
-    return " ".join(str(message).split())[:500]
+    return plain(" ".join(str(message).split()), LONGEST_QUOTED)

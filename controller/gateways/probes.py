@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tenacity import RetryError, Retrying, retry_if_result, wait_fixed
 
+from controller.core.plain_text import plain
 from controller.gateways.calls import Budget
 from controller.ports import Probes
 
@@ -20,6 +21,8 @@ BUDGET = 120.0
 """Seconds for all paths with all their attempts, so that a pass comes to an end."""
 ATTEMPTS = 3
 PAUSE = 2.0
+LONGEST_QUOTED = 200
+"""Characters of an answer that is none: it may be anything."""
 USER_AGENT = "cloud-run-canary-probe"
 GOOD = range(200, 400)
 
@@ -63,7 +66,7 @@ def _complaint(url: str, budget: Budget) -> str:
         status = error.code
         error.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return f"GET {url} got no answer ({error})"
+        return f"GET {url} got no answer ({plain(str(error), LONGEST_QUOTED)})"
     if status in GOOD:
         return ""
     hint = "; the service asks for a sign-in, which a smoke test cannot give" if status in {401, 403} else ""

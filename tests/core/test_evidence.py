@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.core.counts import EvidenceInvalid, Histogram
 from controller.core.evidence import (
+    KEPT,
     Minute,
     Sample,
     Window,
@@ -141,3 +142,9 @@ def test_samples_add_up() -> None:
     assert (added.requests, added.having(["5xx"])) == (30, 3)
     assert added.latencies is not None
     assert added.latencies.total == 30
+
+
+def test_windows_from_before_the_metrics_began_cost_no_more_than_the_metrics_that_are_kept() -> None:
+    ancient = Window(5, NOW.replace(year=2020))
+    evidence = arrange_evidence((ancient,), (), (), NOW)
+    assert len(evidence.stages[0].ticks) == KEPT // timedelta(minutes=1)

@@ -59,7 +59,7 @@ def tampered(draw: st.DrawFn) -> Any:
     return plain["policy"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(tampered())
 def test_a_tampered_policy_is_refused_in_plain_words_or_works(plain: Any) -> None:
     try:

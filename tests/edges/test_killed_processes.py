@@ -33,7 +33,7 @@ ENDS = {
 }
 """The exit code, the phase, who serves, and the candidate's percents on the way."""
 UNDER_WAY = {phase for phase in Phase if not phase.is_terminal}
-GOING_ON = ("rollout",)
+GOING_ON = ("rollout", "check")
 """The commands that take a rollout up in turn. One that passes once leaves the end to `rollout`."""
 
 

@@ -1,6 +1,7 @@
 """Annotations as large as Cloud Run takes: a stranger's is kept as it is, and ours is told from rubbish."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from fuzz.targets import assert_plain
@@ -44,10 +45,9 @@ def test_a_record_of_250_kib_is_refused_by_every_command_and_not_overwritten(wor
     record = '{"format":1,"id":"' + "x" * (250 * KIB) + '"}'
     world.replace_annotations({ANNOTATION: record})
     before = world.service()
-    for act in (
-        world.begin,
-        *(lambda event=event: world.command(event) for event in (Event.ROLLBACK, Event.PAUSE)),
-    ):
+    acts: list[Callable[[], object]] = [world.begin]
+    acts += [partial(world.command, event) for event in (Event.ROLLBACK, Event.PAUSE)]
+    for act in acts:
         with pytest.raises(RecordUnreadableError, match="longer than") as caught:
             act()
         assert_plain(str(caught.value))

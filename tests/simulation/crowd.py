@@ -1,6 +1,6 @@
 """Everybody around one service, on a scheduler: controllers, people who give commands, owners, and chance."""
 
-import random
+import random  # noqa: TID251 -- seeded
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from controller.core.policy import Policy
 from controller.core.rollout import Event, Phase
 from controller.emulator.server import LocalCloudRun
 from controller.engine.begin import Request, begin
-from controller.engine.commands import obey
+from controller.engine.commands import obey, release_service
 from controller.engine.loop import Ending, follow
 from controller.engine.outside import Outside
 from controller.engine.reconcile import read_rollout
@@ -131,6 +131,18 @@ class Crowd:
         self._note(f"{event}: {outcome.answer or ('done' if outcome.in_force else 'not in force')}")
         self.observer.commands.obeyed(name, event, outcome)
 
+    def releaser(self, name: str, after: timedelta) -> Actor:
+        """Add a person who takes the service out of the controller's hands."""
+        return self.scheduler.spawn(name, lambda _: self._release(), after)
+
+    def _release(self) -> None:
+        try:
+            outcome = release_service(self.outside, SERVICE)
+        except CanaryError as error:
+            self._note(f"release failed: {type(error).__name__}: {error}")
+        else:
+            self._note(f"release: {outcome.answer or outcome.done}")
+
     def act(self, name: str, action: Callable[[], object], after: timedelta) -> Actor:
         """Add somebody who does one thing, to the service or to the world; Cloud Run may refuse it."""
 
@@ -185,14 +197,14 @@ def a_crowd(
     observer_of: Callable[[LocalCloudRun], Observer] = Observer,
     **settings: Any,
 ) -> Iterator[Crowd]:
-    """Give a service with one revision and users, before anybody acts; all that is drawn comes from the seed."""
+    """Give a service with one revision and users, before anybody acts; the seed decides all that is drawn."""
     random.seed(seed)  # tenacity draws its pauses from there
     with a_world(clock_of=ScheduledClock, **{"seed": seed, **settings}) as world:
         observer, trace = observer_of(world.local), Trace(whole=whole_trace)
         scheduler = Scheduler(world.local, random.Random(f"{seed} turns"), observer, trace)
         clock = world.outside.clock
         assert isinstance(clock, ScheduledClock)
-        clock.scheduler = scheduler
+        clock.scheduler, observer.note = scheduler, scheduler.note
         probes = DrawnProbes()
         world.outside = replace(world.outside, probes=probes)
         yield Crowd(

@@ -1,10 +1,10 @@
-"""What must hold at every tick of every run, checked by an observer that knows nothing of the controller's ways.
+"""What must hold at every tick of every run, checked by an observer beside the controller.
 
 To add one: write a class with what it looks at (`Invariant`), and put it into `all_invariants`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -101,7 +101,8 @@ class WritesAreOnRecord(Invariant):
         rollout = after.rollout
         if rollout is None:
             self.demand(not after.text, f"a record that cannot be read: {after.text[:200]}")
-            self.demand(before.asked == after.asked, "a split was changed without a record")
+            released = bool(before.text)
+            self.demand(released or before.asked == after.asked, "a split was changed without a record")
             return
         self.demand(bool(rollout.reason), "a record without a reason")
         if (before.asked, before.tags) != (after.asked, after.tags):
@@ -116,7 +117,7 @@ class WritesAreOnRecord(Invariant):
 
 
 class NoMoreThanTheStep(Invariant):
-    """The candidate never has more than the records allow that may be in force, and nothing until it is ready."""
+    """The candidate never has more than the records in force allow, and nothing until it is ready."""
 
     def __init__(self) -> None:
         self._limit: dict[str, int] = {}
@@ -345,6 +346,8 @@ class Observer:
             self.commands,
             self.trail,
         )
+        self.note: Callable[[str], None] = lambda _: None
+        """Who is told of each transition."""
         self.checked = 0
         """How many times an invariant was checked."""
         self.was_deleted = False
@@ -385,8 +388,12 @@ class Observer:
         if after is before:
             return after.calm
         change = Change(before or after, after, call, self._is_race(before or after, after, call))
+        known = len(self.trail.transitions)
         for invariant in self.invariants:
             invariant.see(change)
+        if after.rollout and len(self.trail.transitions) > known:
+            share = share_due(after.rollout)
+            self.note(f"-> {after.rollout.phase} at {share} %, by {after.rollout.by}: {after.rollout.reason}")
         self.checked += len(self.invariants)
         return after.calm
 

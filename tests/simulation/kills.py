@@ -21,7 +21,7 @@ SHORT: dict[str, Any] = {
 }  # fmt: skip
 """All phases, in as few passes as can be: the metrics are there at once."""
 LONGEST = timedelta(hours=2)
-CANDIDATES = {"good": {}, "bad": {"ERROR_SHARE": "0.4"}}
+CANDIDATES: dict[str, dict[str, Any]] = {"good": {}, "bad": {"ERROR_SHARE": "0.4"}}
 VICTIM = "canary"
 
 
@@ -73,7 +73,11 @@ class CountingObserver(Observer):
 
 def roll_out(candidate: str, etag: EtagMode, kill: Kill | None = None) -> tuple[Outcome, list[Point]]:
     """Return how a rollout ends whose controller is killed so, and the calls that it made."""
-    settings = {"etag": etag, "visibility_delay": timedelta(0), "observer_of": CountingObserver}
+    settings: dict[str, Any] = {
+        "etag": etag,
+        "visibility_delay": timedelta(0),
+        "observer_of": CountingObserver,
+    }
     with a_crowd(7, **settings) as crowd:
         crowd.world.pin()
         crowd.world.deploy(**CANDIDATES[candidate])

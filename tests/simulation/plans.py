@@ -1,15 +1,15 @@
-"""A plan of a random run: the service, its candidate, the policy, and everything that will disturb the rollout.
+"""A plan of a random run: the service, its candidate, the policy, and all that will disturb the rollout.
 
-It is drawn from a seed, as a list, so that any part of the disturbances can be replayed alone. What comes
-newly into the product is drawn here: a field of the policy in `_a_policy`, another way to disturb a rollout as
+It is drawn from a seed, as a list, so that any part of the disturbances can be replayed alone. What is new
+in the product is drawn here: a field of the policy in `_a_policy`, another way to disturb a rollout as
 a class with `join`, drawn in `_a_disturbance`.
 """
 
-import random
+import random  # noqa: TID251 -- seeded
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from builders import a_policy
 from crowd import Crowd
@@ -28,20 +28,21 @@ LATE = 20
 """Seconds that a candidate takes to start where it would have all users else."""
 
 
-class Disturbance(Protocol):
+@dataclass(frozen=True)
+class Disturbance:
     """Something that happens in the middle of a run, so many seconds from its beginning."""
 
     at: float
 
     def join(self, crowd: Crowd, number: int) -> None:
         """Let it happen when it is time."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Another:
+class Another(Disturbance):
     """One more controller."""
 
-    at: float
     policy: Mapping[str, Any]
 
     def join(self, crowd: Crowd, number: int) -> None:
@@ -51,10 +52,9 @@ class Another:
 
 
 @dataclass(frozen=True)
-class Killing:
+class Killing(Disturbance):
     """The end of a controller at one of its next calls."""
 
-    at: float
     which: int
     calls: int
     moment: Moment
@@ -68,10 +68,9 @@ class Killing:
 
 
 @dataclass(frozen=True)
-class Commanding:
+class Commanding(Disturbance):
     """A command of a person; a rollback may be to the first revision that there was."""
 
-    at: float
     event: Event
     to_first: bool = False
 
@@ -81,10 +80,17 @@ class Commanding:
 
 
 @dataclass(frozen=True)
-class Failing:
+class Releasing(Disturbance):
+    """A person who takes the service out of the controller's hands."""
+
+    def join(self, crowd: Crowd, number: int) -> None:
+        crowd.releaser(f"releaser-{number}", _seconds(self.at))
+
+
+@dataclass(frozen=True)
+class Failing(Disturbance):
     """A fault of the local Cloud Run, as faults/fault.py describes it."""
 
-    at: float
     fault: Mapping[str, Any]
 
     def join(self, crowd: Crowd, number: int) -> None:
@@ -92,21 +98,19 @@ class Failing:
 
 
 @dataclass(frozen=True)
-class Deploying:
+class Deploying(Disturbance):
     """A deployment by the owner."""
 
-    at: float
-    knobs: Mapping[str, str]
+    knobs: Mapping[str, Any]
 
     def join(self, crowd: Crowd, number: int) -> None:
         _join(self, crowd, number, "deploy", lambda: crowd.world.deploy(**self.knobs))
 
 
 @dataclass(frozen=True)
-class Editing:
+class Editing(Disturbance):
     """Traffic edited by hand: so many percent for the newest revision, and the rest for the first."""
 
-    at: float
     percent: int
     keep_tags: bool
 
@@ -122,20 +126,16 @@ class Editing:
 
 
 @dataclass(frozen=True)
-class Annotating:
+class Annotating(Disturbance):
     """An annotation of the owner's."""
-
-    at: float
 
     def join(self, crowd: Crowd, number: int) -> None:
         _join(self, crowd, number, "annotate", lambda: crowd.world.set_annotations(note=f"number {number}"))
 
 
 @dataclass(frozen=True)
-class Tagging:
+class Tagging(Disturbance):
     """A tag of the owner's on the newest revision."""
-
-    at: float
 
     def join(self, crowd: Crowd, number: int) -> None:
         _join(self, crowd, number, "tag", lambda: self._tag(crowd.world, f"preview-{number}"))
@@ -146,10 +146,9 @@ class Tagging:
 
 
 @dataclass(frozen=True)
-class Changing:
+class Changing(Disturbance):
     """A revision, the newest or the first one, that answers otherwise from now on."""
 
-    at: float
     newest: bool
     error_share: float
 
@@ -163,10 +162,9 @@ class Changing:
 
 
 @dataclass(frozen=True)
-class Jumping:
+class Jumping(Disturbance):
     """A clock that is set forward or back."""
 
-    at: float
     seconds: float
 
     def join(self, crowd: Crowd, number: int) -> None:
@@ -174,10 +172,9 @@ class Jumping:
 
 
 @dataclass(frozen=True)
-class Crowding:
+class Crowding(Disturbance):
     """More users, or fewer."""
 
-    at: float
     rps: float
 
     def join(self, crowd: Crowd, number: int) -> None:
@@ -185,10 +182,9 @@ class Crowding:
 
 
 @dataclass(frozen=True)
-class Deleting:
+class Deleting(Disturbance):
     """The deletion of the newest revision, or of the whole service."""
 
-    at: float
     whole_service: bool
 
     def join(self, crowd: Crowd, number: int) -> None:
@@ -221,7 +217,7 @@ class Plan:
     rps: float
     pinned: bool
     """Whether the service was pinned to a revision before; else it follows LATEST."""
-    candidate: Mapping[str, str]
+    candidate: Mapping[str, Any]
     """The knobs of the first candidate."""
     policy: Mapping[str, Any]
     smoke_fails: bool
@@ -291,8 +287,8 @@ def gated(gate: str) -> list[Any]:
     return [{"traffic": "20%", "gate": gate}, "50%"]
 
 
-def _a_candidate(rng: random.Random) -> dict[str, str]:
-    kinds: dict[str, dict[str, str]] = {
+def _a_candidate(rng: random.Random) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {
         "good": {},
         "many errors": {"ERROR_SHARE": "0.4"},
         "some errors": {"ERROR_SHARE": "0.05"},
@@ -309,6 +305,7 @@ def _a_disturbance(rng: random.Random, at: float) -> Disturbance:
         (20, lambda: Killing(at, rng.randrange(3), rng.randint(1, 12), rng.choice(list(Moment)))),
         (20, lambda: Commanding(at, rng.choice(_COMMANDS))),
         (3, lambda: Commanding(at, Event.ROLLBACK, to_first=True)),
+        (2, lambda: Releasing(at)),
         (25, lambda: Failing(at, _a_fault(rng))),
         (6, lambda: Deploying(at, _a_candidate(rng))),
         (5, lambda: Editing(at, rng.choice([0, 10, 50, 100]), rng.random() < 0.5)),
@@ -331,17 +328,19 @@ def _a_fault(rng: random.Random) -> dict[str, Any]:
     often, lasts = rng.choice([1, 2, 3, 5]), rng.choice(["30s", "2m", "10m"])
     methods = ["*", "GetService", "UpdateService", "GetRevision", "ListTimeSeries"]
     codes = ["UNAVAILABLE", "INTERNAL", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED"]
+    slow = ["2s", "40s"]
+    written: dict[str, Any] = rng.choice([{"annotations": {"foreign": lasts}}, {"traffic": {"LATEST": 100}}])
     mine: dict[str, Any] = {"principal": CONTROLLER, "every": often}
     faults: list[dict[str, Any]] = [
         {**mine, "kind": "error", "method": rng.choice(methods), "code": rng.choice(codes), "for": lasts},
         {**mine, "kind": "lost-answer", "method": "UpdateService", "for": lasts},
-        {**mine, "kind": "delay", "method": rng.choice(methods), "by": rng.choice(["2s", "40s"]), "for": lasts},
+        {**mine, "kind": "delay", "method": rng.choice(methods), "by": rng.choice(slow), "for": lasts},
         {**mine, "kind": "partition", "for": lasts},
         {"kind": "slow-operation", "by": rng.choice(["20s", "4m"]), "for": lasts},
         {**mine, "kind": "clock-jump", "by": rng.choice(["5m", "-5m"]), "next": 1},
         {
             **mine, "kind": "foreign-write", "method": rng.choice(["GetService", "UpdateService"]),
-            "when": rng.choice(["before", "after"]), "annotations": {"foreign": lasts}, "next": 2,
+            "when": rng.choice(["before", "after"]), "next": 2, **written,
         },
         {"kind": "missing-metrics", "for": lasts},
         {"kind": "late-metrics", "by": "5m", "for": lasts},

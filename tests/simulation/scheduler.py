@@ -6,11 +6,11 @@ the first who wakes. So a run is a function of its seed.
 """
 
 import hashlib
-import random
+import random  # noqa: TID251 -- seeded
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -106,7 +106,7 @@ class Trace:
 
     def add(self, now: datetime, actor: str, what: str, outcome: object) -> None:
         """Note that an actor did something, and what came of it."""
-        text = str(outcome) if isinstance(outcome, Exception) else repr(outcome)
+        text = str(outcome) if isinstance(outcome, Exception) else _text(outcome)
         self._digest.update(f"{now} {actor} {what} {text}\n".encode())
         if what != "clock.now":
             failed = f"{type(outcome).__name__}: {text}" if isinstance(outcome, Exception) else ""
@@ -116,6 +116,15 @@ class Trace:
     def digest(self) -> str:
         """The same for two runs in which the same things happened."""
         return self._digest.hexdigest()
+
+
+def _text(outcome: object) -> str:
+    """Return a result as a text that is always the same: maps come from Cloud Run in any order."""
+    if is_dataclass(outcome):
+        return " ".join(_text(getattr(outcome, part.name)) for part in fields(outcome))
+    if isinstance(outcome, Mapping):
+        return repr(sorted(outcome.items()))
+    return repr(outcome)
 
 
 class Scheduler:
@@ -249,7 +258,8 @@ class Scheduler:
             awake = [actor for actor in self._actors if actor.wakes <= self.elapsed]
             if awake:
                 return awake[0] if len(awake) == 1 else self._rng.choice(awake)
-            self._advance(min(min(actor.wakes for actor in self._actors), self._limit) - self.elapsed)
+            first = min(actor.wakes for actor in self._actors)
+            self._advance(min(first, self._limit) - self.elapsed)
         return None
 
     def _stop_all(self) -> None:

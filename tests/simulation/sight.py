@@ -1,4 +1,4 @@
-"""What can be seen of the service in the local Cloud Run itself, without any part of the controller's ways."""
+"""What can be seen of the service inside the local Cloud Run, without the controller's gateways."""
 
 import re
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ class Eye:
         self._sight: Sight | None = None
 
     def sight(self, elapsed: timedelta) -> Sight | None:
-        """Return what is there now, the same object as before if nothing has changed; None if it is deleted."""
+        """Return what is there now, the same object if nothing has changed; None if it is deleted."""
         state = next((one for one in self._plane.services.all() if one.proto.name == self._name), None)
         if state is None:
             self._key, self._sight = (), None

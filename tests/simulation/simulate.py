@@ -105,17 +105,23 @@ def main() -> int:
     for ran in _in_workers(run_seed, seeds, options.workers):
         summary.add(ran)
         if ran.violation:
-            print(f"seed {ran.seed}: {ran.violation.splitlines()[0]}", flush=True)
+            say(f"seed {ran.seed}: {ran.violation.splitlines()[0]}")
         if time.monotonic() - last > SAID_EVERY:
             last = time.monotonic()
-            print(summary.line(), flush=True)
+            say(summary.line())
     for name, value in summary.rows():
-        print(f"{name:52} {value}")
+        say(f"{name:52} {value}")
     if options.summary:
         options.summary.write_text(summary.markdown())
     for ran in sorted(summary.failed, key=lambda one: one.seed)[:MOST_SHRUNK]:
         _explain(ran)
     return 1 if summary.failed else 0
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _options() -> argparse.Namespace:
@@ -158,10 +164,10 @@ def _explain(ran: Ran) -> None:
     plan = draw_plan(ran.seed)
     smaller = shrink(plan)
     kept = [number for number, one in enumerate(plan.disturbances) if one in smaller.disturbances]
-    print(f"\n{ran.violation}\n")
+    say(f"\n{ran.violation}\n")
     _print_plan(smaller)
-    print(f'To replay it: make simulate ARGS="--seed {ran.seed} --runs 1 --trace"')
-    print(f"and without what it does not need: add --only {','.join(map(str, kept))}")
+    say(f'To replay it: make simulate ARGS="--seed {ran.seed} --runs 1 --trace"')
+    say(f"and without what it does not need: add --only {','.join(map(str, kept))}")
 
 
 def _trace(seed: int, only: str) -> int:
@@ -171,19 +177,17 @@ def _trace(seed: int, only: str) -> int:
         kept = [plan.disturbances[int(number)] for number in only.split(",")]
         plan = replace(plan, disturbances=tuple(kept))
     ran = run(plan, whole_trace=True)
-    print("\n".join(ran.trace))
+    say("\n".join(ran.trace))
     _print_plan(plan)
-    print(ran.violation.partition("\n")[0] or f"no violation; it ended {ran.end}, digest {ran.digest}")
+    say(ran.violation.partition("\n")[0] or f"no violation; it ended {ran.end}, digest {ran.digest}")
     return 1 if ran.violation else 0
 
 
 def _print_plan(plan: Plan) -> None:
-    print(f"policy {plan.policy}\ncandidate {plan.candidate or 'good'}, {plan.rps} requests a second")
-    print(
-        f"{'pinned' if plan.pinned else 'follows LATEST'}, {plan.settings}, smoke fails: {plan.smoke_fails}"
-    )
+    say(f"policy {plan.policy}\ncandidate {plan.candidate or 'good'}, {plan.rps} requests a second")
+    say(f"{'pinned' if plan.pinned else 'follows LATEST'}, {plan.settings}, smoke fails: {plan.smoke_fails}")
     for disturbance in plan.disturbances:
-        print(f"  {disturbance}")
+        say(f"  {disturbance}")
 
 
 # --- every kill ---
@@ -200,7 +204,7 @@ def _every_kill(workers: int) -> int:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _be_quiet) as pool:
         failures = [text for text in pool.map(_kill, ways, chunksize=10) if text]
-    print("\n".join([*failures, f"{len(ways)} kills, {len(failures)} of them with another end"]))
+    say("\n".join([*failures, f"{len(ways)} kills, {len(failures)} of them with another end"]))
     return 1 if failures else 0
 
 

@@ -120,6 +120,5 @@ def test_a_rollback_by_hand_gets_through_a_shaking_line(world: World) -> None:
     world.begin()
     suffer(world, kind="error", every=4)
     suffer(world, kind="lost-answer", method="UpdateService", next=2)
-    obeyed = world.command(Event.ROLLBACK)
-    assert obeyed.rollout.phase is Phase.ROLLED_BACK
+    assert world.commanded(Event.ROLLBACK).phase is Phase.ROLLED_BACK
     assert world.serving() == {stable: 100}

@@ -136,9 +136,9 @@ def test_a_write_whose_reply_is_lost_is_noticed_and_not_doubled(world: World) ->
     assert begun.rollout.phase is Phase.WAITING
     run_until(world, Phase.STEPPING, 10, begun)
     faulty.after["write_service"] = once(LOST)
-    assert world.command(Event.PROMOTE).rollout.percent == 50
+    assert world.commanded(Event.PROMOTE).percent == 50
     faulty.after["write_service"] = once(LOST)
-    assert world.command(Event.ROLLBACK).rollout.phase is Phase.ROLLED_BACK
+    assert world.commanded(Event.ROLLBACK).phase is Phase.ROLLED_BACK
     assert world.serving() == {begun.rollout.stable: 100}
 
 
@@ -176,7 +176,7 @@ def test_a_rollback_needs_neither_metrics_nor_revisions(world: World) -> None:
     run_until(world, Phase.STEPPING, 10)
     for call in ("read_minutes", "read_revision"):
         faulty.faults[call] = always(DeniedError("not allowed"))
-    assert world.command(Event.ROLLBACK).rollout.phase is Phase.ROLLED_BACK
+    assert world.commanded(Event.ROLLBACK).phase is Phase.ROLLED_BACK
     assert world.serving() == {stable: 100}
 
 
@@ -231,9 +231,9 @@ def test_a_pause_that_a_late_write_of_the_loop_runs_over_is_given_again(world: W
             world.replace_annotations(late.pop())
 
     faulty.faults["read_service"] = run_over
-    paused = world.command(Event.PAUSE)
+    paused = world.commanded(Event.PAUSE)
     assert not late
-    assert paused.rollout.phase is Phase.PAUSED
+    assert paused.phase is Phase.PAUSED
     assert '"phase":"paused"' in world.service().annotations[ANNOTATION]
 
 
@@ -256,8 +256,8 @@ def test_a_change_of_an_unrelated_annotation_between_read_and_write_survives(wor
 def test_a_promotion_goes_no_further_than_the_step_it_was_asked_past(world: World) -> None:
     world.deploy()
     run_until(world, Phase.STEPPING, 10)
-    assert world.command(Event.PROMOTE).rollout.percent == 50
-    assert world.command(Event.PROMOTE).rollout.phase is Phase.BAKING
+    assert world.commanded(Event.PROMOTE).percent == 50
+    assert world.commanded(Event.PROMOTE).phase is Phase.BAKING
 
 
 # --- beginnings on top of something else ---
@@ -364,6 +364,7 @@ def test_an_end_that_cloud_run_refuses_is_asked_for_again_and_given_up_in_the_en
     splits: list[object] = []
     faulty.after["write_service"] = lambda: splits.append(world.service().traffic)
     commanded = world.command(Event.ROLLBACK)
+    assert commanded.rollout is not None
     assert (commanded.rollout.phase, commanded.in_force) == (Phase.ROLLED_BACK, False)
     assert world.follow(world.begin()).ending is Ending.UNSERVED
     assert len(splits) > 10

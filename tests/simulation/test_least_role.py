@@ -59,8 +59,8 @@ def test_it_lets_people_pause_and_roll_back(tmp_path: Path) -> None:
         stable = world.newest()
         world.deploy()
         world.begin()
-        assert world.command(Event.PAUSE).rollout.phase is Phase.PAUSED
-        assert world.command(Event.ROLLBACK).rollout.phase is Phase.ROLLED_BACK
+        assert world.commanded(Event.PAUSE).phase is Phase.PAUSED
+        assert world.commanded(Event.ROLLBACK).phase is Phase.ROLLED_BACK
         assert world.serving() == {stable: 100}
 
 

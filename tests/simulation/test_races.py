@@ -1,6 +1,6 @@
 """Two to five controllers at once, with people and owners in between, in an order that a seed draws."""
 
-import random
+import random  # noqa: TID251 -- seeded
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ TROUBLED = timedelta(minutes=20)
 COMMANDS = (Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.PROMOTE_FULL)
 
 
-def begin(crowd: Crowd, **knobs: str) -> random.Random:
+def begin(crowd: Crowd, **knobs: Any) -> random.Random:
     """Deploy a candidate, and let two to five controllers roll it out; return what draws the rest."""
     rng = random.Random(f"{crowd.seed} race")
     crowd.world.pin()

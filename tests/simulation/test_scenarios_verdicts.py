@@ -240,7 +240,7 @@ def test_three_minutes_of_errors_on_all_instances_are_rolled_back(stage: Stage) 
     assert "errors: candidate" in rollout.reason
 
 
-SLOWER = {
+SLOWER: dict[str, dict[str, Any]] = {
     "in the body": {"LATENCY_MS": "60", "LATENCY_SPREAD": "0.05"},
     "in the tail": {"LATENCY_SPREAD": "0.8"},
     "in both": {"LATENCY_MS": "60", "LATENCY_SPREAD": "0.8"},
@@ -271,7 +271,8 @@ def test_first_requests_that_pay_for_the_cold_start_are_no_harm(stage: Stage) ->
 
     def start_cold() -> None:
         now = stage.local.now() + MINUTE
-        stage.local.measure(lambda metrics: [metrics.record(key, 200, 9000.0, now) for _ in range(3)])
+        for _ in range(3):
+            stage.local.measure(lambda metrics: metrics.record(key, 200, 9000.0, now))
 
     cold = [stage.when(Phase.STEPPING, percent, start_cold) for percent in (5, 25, 50)]
     rollout = stage.roll_out(act=both(*cold)).rollout

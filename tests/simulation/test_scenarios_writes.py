@@ -225,7 +225,7 @@ def test_a_rollback_wins_against_a_write_that_comes_after_it(what: str, mode: Et
         between.after = run_over
         obeyed = stage.command(Event.ROLLBACK)
         assert late == []
-        assert (obeyed.rollout.phase, obeyed.in_force) == (Phase.ROLLED_BACK, True)
+        assert (stage.record.phase, obeyed.in_force) == (Phase.ROLLED_BACK, True)
         stage.wait(10)
         assert stage.serving() == {stable: 100}
         assert stage.record.reason == "rolled back by ada"
@@ -245,8 +245,9 @@ def test_a_rollback_wins_against_a_deployment_at_the_same_time(stage: Stage) -> 
             deployed.append(stage.deploy())
 
     between.before = deploy
-    assert stage.command(Event.ROLLBACK).rollout.phase is Phase.ROLLED_BACK
+    stage.command(Event.ROLLBACK)
     stage.wait(10)
+    assert stage.record.phase is Phase.ROLLED_BACK
     assert stage.serving() == {stable: 100}
     assert stage.newest() == deployed[0]
 
@@ -273,14 +274,16 @@ def test_a_service_that_is_deleted_in_the_middle_ends_the_following_without_a_wr
     stage.deploy()
     name = f"{stage.parent}/services/web"
 
+    between = stage.interrupted()
+    writes: list[ServiceChange] = []
+
     def delete() -> None:
         stage.services.delete_service(name=name)
         stage.wait(10)
+        between.before = writes.append
 
-    between = stage.interrupted()
-    writes: list[ServiceChange] = []
     begun = stage.begin()
-    gone = stage.when(Phase.STEPPING, 25, lambda: (delete(), setattr(between, "before", writes.append)))
+    gone = stage.when(Phase.STEPPING, 25, delete)
     assert stage.follow(begun, gone).ending is Ending.DELETED
     assert writes == []
     assert not any(one.name == name for one in stage.services.list_services(parent=stage.parent))

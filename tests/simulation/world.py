@@ -14,7 +14,7 @@ from google.cloud.run_v2.services.services.transports import ServicesGrpcTranspo
 
 from controller.core.opening import NothingToDo
 from controller.core.policy import Policy
-from controller.core.rollout import Event, Phase
+from controller.core.rollout import Event, Phase, Rollout
 from controller.core.traffic import Split, Target
 from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
@@ -166,8 +166,14 @@ class World:
     def roll_out(self, policy: Policy | None = None, act: Any = None, **fields: Any) -> Followed:
         return self.follow(self.begin(policy, **fields), act)
 
-    def command(self, event: Event) -> Obeyed:
-        return obey(self.outside, SERVICE, event, "ada", self.saw)
+    def command(self, event: Event, to: str = "") -> Obeyed:
+        return obey(self.outside, SERVICE, event, "ada", self.saw, to)
+
+    def commanded(self, event: Event, to: str = "") -> Rollout:
+        """Give a command about a rollout, and return where that stands then."""
+        rollout = self.command(event, to).rollout
+        assert rollout is not None
+        return rollout
 
     def saw(self, seen: Pass) -> None:
         self.seen.append(seen)
