@@ -124,7 +124,7 @@ class Bake:
         rollout = reconcile(self.world.outside, SERVICE, self.memory).rollout
         if rollout is None:
             raise SystemExit("the rollout that is measured is gone")
-        return assess_rollout(self.world.outside, rollout, cache)
+        return assess_rollout(self.world.outside.metrics, rollout, cache, self.world.local.now())
 
 
 @dataclass(frozen=True)

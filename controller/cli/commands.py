@@ -132,9 +132,10 @@ def _obey(
     except NoRolloutError as nothing:
         if event is not Event.ROLLBACK:
             raise
-        view.said(f"Nothing to do: {nothing}.")
+        view.said(f"Nothing to do: {nothing}. {_further_back(service)}")
         raise typer.Exit(ExitCode.DONE) from None
-    _report(obeyed, view, service)
+    hint = _further_back(service) if event is Event.ROLLBACK and not to else ""
+    _report(obeyed, view, service, hint)
     if obeyed.rollout and not obeyed.rollout.phase.is_terminal and event is not Event.PAUSE:
         view.said(f"If no controller is following it, go on with: canary rollout {service}")
 
@@ -147,15 +148,22 @@ def _view(*, as_json: bool) -> "View":
     return JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
 
 
-def _report(obeyed: "Obeyed", view: "View", service: str) -> None:
-    """Say what became of a command; ends the command with its exit code unless it is done."""
-    from controller.core.rollout import Refuse
+def _further_back(service: str) -> str:
+    return f"To bring an earlier revision back: canary rollback {service} --to REVISION"
+
+
+def _report(obeyed: "Obeyed", view: "View", service: str, hint: str = "") -> None:
+    """Say what became of a command, with a hint where there is nothing to do.
+
+    Ends the command with its exit code unless it is done.
+    """
+    from controller.core.rollout import Phase, Refuse
 
     if isinstance(obeyed.answer, Refuse):
         view.said(f"Nothing done: {obeyed.answer.why}.")
         raise typer.Exit(ExitCode.USAGE)
     if obeyed.answer:
-        view.said(f"Nothing to do: {obeyed.answer.why}.")
+        view.said(f"Nothing to do: {obeyed.answer.why}. {hint}".rstrip())
         raise typer.Exit(ExitCode.DONE)
     if not obeyed.in_force:
         view.said(f"Written, but not seen in force yet; look again with: canary status {service}")
@@ -165,4 +173,6 @@ def _report(obeyed: "Obeyed", view: "View", service: str) -> None:
         view.said(f"Done: {service}: {obeyed.done}.")
         return
     state = f"{rollout.phase.value} with the candidate at {rollout.percent} %"
+    if rollout.phase is Phase.ROLLED_BACK:
+        state += f"; {rollout.stable} serves all users"
     view.said(f"Done: {rollout.service} is {state}.")

@@ -31,7 +31,7 @@ WaitFor = Annotated[
     typer.Option(
         "--wait-for",
         metavar="PHASE",
-        help="Wait until it is in this phase, such as paused; any other end ends as `rollout` does.",
+        help="Wait until it is in this phase, such as paused. Ends with 0 only if it gets there.",
     ),
 ]
 Timeout = Annotated[
@@ -60,16 +60,24 @@ def status(
 
     from controller.cli.report import report_of
     from controller.cli.views import line_of, panel_of
+    from controller.core.pause_ahead import read_pause_ahead
     from controller.core.plain_text import plain
     from controller.engine.reconcile import look
 
     wanted = policy_of(policy) if policy else None
     seen = look(connected(project, region, emulator, local=local), checked_service(service))
     differs = wanted is not None and seen.rollout is not None and seen.rollout.policy != wanted
+    ahead = read_pause_ahead(seen.service)
     if as_json:
-        print(json.dumps(report_of(seen) | ({"policy_differs": differs} if wanted else {})))
+        more = {"policy_differs": differs} if wanted else {}
+        more |= {"paused_ahead": True} if ahead else {}
+        print(json.dumps(report_of(seen) | more))
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if ahead:
+        console.print(
+            f"The next rollout begins paused, by {plain(ahead.by)}; if not: canary resume {service}"
+        )
     if seen.decision is None:
         console.print(line_of(seen))
         return
@@ -77,6 +85,10 @@ def status(
     rollout = seen.decision.rollout
     by = plain(rollout.by)
     console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {by}")
+    if rollout.at_gate:
+        console.print(
+            f"It waits at a gate for a person: canary resume {service}, or canary rollback {service}"
+        )
     if differs:
         differing = plain(str(policy))
         console.print(f"The rollout keeps the policy that it began with; {differing} says something else.")
@@ -102,9 +114,13 @@ def _waited(
         return ExitCode.UNSURE
     if followed.rollout.phase is phase:
         return ExitCode.DONE
-    if not as_json:
-        print(plain(ending_text(followed)))
-    return exit_code(followed)
+    ended = ending_text(followed)
+    if as_json:
+        print(json.dumps(plain_values({**rollout_report(followed.rollout), "ended": ended})))
+    else:
+        print(plain(ended))
+    code = exit_code(followed)
+    return ExitCode.UNSURE if phase and code is ExitCode.DONE else code
 
 
 def _phase(name: str) -> "Phase | None":

@@ -178,6 +178,8 @@ def _line(seen: Pass) -> str:
     place = f"{rollout.phase.value:<11} {_share(rollout)}"
     if seen.decision.event:
         return f"{place}  {seen.decision.reason}"
+    if verdict and rollout.at_gate:
+        return f"{place}  waits for a person to let it go on; {verdict.value.value}: {verdict.reason}"
     if verdict:
         return f"{place}  {verdict.value.value}: {verdict.reason}"
     if rollout.observed_at:

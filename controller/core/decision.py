@@ -100,7 +100,8 @@ def _objection(rollout: Rollout, observation: Observation, command: Command) -> 
     """Return why a command must not be obeyed: readiness and a way back are required of a person, too."""
     if command.to == rollout.candidate:
         return Refuse(f"{command.to} is the candidate; to send it all users: canary promote --full")
-    if command.event not in {Event.PROMOTE, Event.PROMOTE_FULL}:
+    onwards = {Event.PROMOTE, Event.PROMOTE_FULL, *({Event.RESUME} if rollout.at_gate else ())}
+    if command.event not in onwards:
         return None
     if command.event is Event.PROMOTE and command.past is not None and rollout.step > command.past:
         return Stay("it is past that step already")
@@ -232,7 +233,8 @@ def _interference(rollout: Rollout, observation: Observation) -> Happened | None
         newer not in {rollout.newest, rollout.candidate, rollout.stable, ""}
         and rollout.policy.on_new_revision is OnNewRevision.SUPERSEDE
     ):
-        reason = f"a newer revision, {newer}, was deployed; stable {rollout.stable} serves all users"
+        serves = rollout.stable or rollout.candidate
+        reason = f"a newer revision, {newer}, was deployed; {serves} serves all users"
         return Event.OVERTAKEN, reason, CONTROLLER
     return None
 

@@ -119,7 +119,7 @@ def _waiting(
         stable=stable.name if stable else "",
         candidate=candidate.name,
         newest=service.latest_created,
-        follows_latest=follows_latest(service.traffic) or _was_following(service, previous),
+        follows_latest=_followed_latest(service, previous),
         policy=policy,
         phase=Phase.WAITING,
         step=-1,
@@ -128,6 +128,12 @@ def _waiting(
         reason=f"rollout of {candidate.name} begun by {by}",
         by=by,
     )
+
+
+def _followed_latest(service: ServiceState, previous: Rollout | None) -> bool:
+    mark = read_pause_ahead(service)
+    by_mark = mark is not None and mark.follows_latest
+    return follows_latest(service.traffic) or by_mark or _was_following(service, previous)
 
 
 def _paused_ahead(service: ServiceState, rollout: Rollout) -> Rollout:
@@ -139,7 +145,6 @@ def _paused_ahead(service: ServiceState, rollout: Rollout) -> Rollout:
         phase=Phase.PAUSED,
         paused_phase=Phase.WAITING,
         pause=Pause.PERSON,
-        follows_latest=rollout.follows_latest or mark.follows_latest,
         reason=f"paused by {mark.by} before it began",
         by=mark.by,
     )

@@ -109,6 +109,8 @@ def _checked(rollout: Rollout) -> Rollout:
     steps = len(rollout.policy.steps)
     first = 0 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else -1
     last = steps - 1 if Phase.STEPPING in {rollout.phase, rollout.paused_phase} else steps
+    if Phase.BAKING in {rollout.phase, rollout.paused_phase}:
+        first = steps
     if not first <= rollout.step <= last:
         raise RecordDamaged("its step is out of range")
     if not all(_REVISION.fullmatch(name) for name in _names(rollout)) or rollout.stable == rollout.candidate:

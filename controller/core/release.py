@@ -19,10 +19,15 @@ def release(service: ServiceState, rollout: Rollout | None) -> Change | Stay | R
     LATEST comes back where the service followed it, unless that would send users to another revision: one
     that was rejected, or that nobody has tried.
     """
-    if rollout and not rollout.is_over:
+    if rollout and not rollout.phase.is_terminal:
         return Refuse(
             f"the rollout of {rollout.candidate} is {rollout.phase}; let it end first: canary rollback"
             f" {service.name}, or canary promote --full {service.name}"
+        )
+    if rollout and not rollout.is_over:
+        return Refuse(
+            f"the rollout of {rollout.candidate} is {rollout.phase}, but that is not in force yet; see it"
+            f" through first: canary rollout {service.name} --candidate {rollout.candidate}"
         )
     if not any(key in service.annotations for key in OWN):
         return Stay("nothing of canary is on it")

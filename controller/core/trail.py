@@ -113,7 +113,7 @@ def parse_transition(plain: object) -> Transition:
 def write_unlogged(transitions: Iterable[Transition]) -> str:
     """Return transitions as the text of the annotation; "" for none."""
     texts: list[str] = []
-    room = LONGEST_UNLOGGED
+    room = LONGEST_UNLOGGED - 1  # for the last bracket; each text has the first one or a comma before it
     for transition in reversed(list(transitions)):
         text = json.dumps(transition_as_plain(transition), separators=(",", ":"), sort_keys=True)
         room -= len(text) + 1

@@ -9,6 +9,7 @@ from controller.core.decision import is_as_written
 from controller.core.evidence import final_until
 from controller.core.observation import ServiceState
 from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
+from controller.core.pause_ahead import read_pause_ahead
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
@@ -71,9 +72,14 @@ def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
 
 
 def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> None:
-    """Write an opening, and what was not logged yet of the rollout before."""
+    """Write an opening, and what was not logged yet of the rollout before.
+
+    One that is under way takes the mark of a pause ahead into its record.
+    """
     news = (*unlogged_of(service), opening_of(opening.rollout, previous))
-    apply(outside, service, opening.rollout, opening.split, news, opening=True)
+    apply(
+        outside, service, opening.rollout, opening.split, news, opening=not opening.rollout.phase.is_terminal
+    )
     log_transitions(outside, LogMemory(), news)
 
 
@@ -95,7 +101,7 @@ def _found(service: ServiceState, previous: Rollout, wanted: str, *, retry: bool
     if retry or previous.candidate != wanted:
         return None
     ended = previous.is_over and previous.phase is not Phase.SUPERSEDED
-    if ended and not is_as_written(previous, service):
+    if ended and not is_as_written(previous, service) and not read_pause_ahead(service):
         raise OpeningRefused(
             f"the rollout of {wanted} ended before ({previous.phase}), and traffic was changed since:"
             f" {written(service.shares_wanted)}. To roll it out again: canary retry {service.name}"

@@ -11,6 +11,7 @@ from controller.core.opening import NothingToDo, open_rollback
 from controller.core.pause_ahead import pause_ahead, resume_ahead
 from controller.core.release import release
 from controller.core.rollout import Event, Refuse, Rollout, Stay, command_id
+from controller.core.trail import UNLOGGED
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.begin import open_on
 from controller.engine.loop import UNOBSERVED_PAUSE, OnPass, Passes
@@ -119,9 +120,12 @@ def _changed(
         change = decide_change(state)
         if not isinstance(change, Change):
             return Obeyed(read_rollout(state), change)
-        log_transitions(outside, LogMemory(), unlogged_of(state))
+        memory, waiting = LogMemory(), unlogged_of(state)
+        log_transitions(outside, memory, waiting)
         write(outside, state, change)
-        return Obeyed(None, done=change.reason)
+        lost = UNLOGGED in change.annotations and not memory.logged.issuperset(each.id for each in waiting)
+        note = "; some of its history could not be put into the audit log, and is lost" if lost else ""
+        return Obeyed(None, done=change.reason + note)
 
     return until_it_works(outside, EFFECT_PATIENCE, attempt)
 
@@ -134,8 +138,8 @@ def _bring_back(
     def attempt() -> NothingToDo | None:
         state = outside.cloud_run.read_service(service)
         previous = read_rollout(state)
-        if previous and command.id in previous.obeyed:
-            return None  # it was written, though the answer was lost
+        if previous and (command.id in previous.obeyed or not previous.phase.is_terminal):
+            return None  # it was written, though the answer was lost; or a rollout began in the meantime
         opening = open_rollback(state, target, outside.clock.now(), command, previous)
         if isinstance(opening, NothingToDo):
             return opening

@@ -10,7 +10,6 @@ from controller.core.assessment import Assessment, assess
 from controller.core.counts import EvidenceInvalid
 from controller.core.evidence import MINUTE, Evidence, Minute, arrange_evidence, final_until, floor_minute
 from controller.core.rollout import Rollout
-from controller.engine.outside import Outside
 from controller.ports import CanaryError, Metrics
 
 log = structlog.get_logger()
@@ -42,16 +41,16 @@ class EvidenceCache:
         return self.assessment.is_of(rollout.windows, self.until)
 
 
-def assess_rollout(outside: Outside, rollout: Rollout, cache: EvidenceCache) -> Assessment:
-    """Return the assessment of all windows of the rollout, up to the newest minute that is final."""
+def assess_rollout(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, now: datetime) -> Assessment:
+    """Return the assessment of all windows of the rollout, up to the newest minute that is final now."""
     cache.turn_to(rollout)
     begun = floor_minute(rollout.windows[0].start)
     since = cache.until or begun - HISTORY
-    until = max(since, final_until(outside.clock.now(), rollout.policy.metrics_delay))
+    until = max(since, final_until(now, rollout.policy.metrics_delay))
     if until < begun + MINUTE:
         return assess(rollout.policy, arrange_evidence(rollout.windows, (), (), until))
     try:
-        stable, candidate = _read_minutes(outside.metrics, rollout, since, until)
+        stable, candidate = _read_minutes(metrics, rollout, since, until)
     except (CanaryError, EvidenceInvalid) as error:
         log.warning("metrics unreadable", service=rollout.service, error=str(error))
         return assess(rollout.policy, Evidence(problem=str(error)))

@@ -48,6 +48,7 @@ class Followed:
 def follow(outside: Outside, rollout: Rollout, on_pass: OnPass) -> Followed:
     """Pass over the service until the rollout has ended, is held by its policy, or is another's."""
     passes = Passes(outside, rollout.service, PATIENCE)
+    ended_at: datetime | None = None
     while True:
         try:
             seen = passes.next()
@@ -60,14 +61,14 @@ def follow(outside: Outside, rollout: Rollout, on_pass: OnPass) -> Followed:
         rollout = seen.rollout
         on_pass(seen)
         now = outside.clock.now()
-        if ending := _ending(seen, rollout, now):
+        ending = _ending(rollout, now)
+        ended_at = (ended_at or now) if ending else None
+        if ending and ended_at and (not seen.unlogged or now - ended_at >= LOG_PATIENCE):
             return Followed(ending, rollout)
         outside.clock.sleep(_pause(rollout, now))
 
 
-def _ending(seen: Pass, rollout: Rollout, now: datetime) -> Ending | None:
-    if seen.unlogged and now - rollout.since < LOG_PATIENCE:
-        return None
+def _ending(rollout: Rollout, now: datetime) -> Ending | None:
     if rollout.is_over:
         return Ending.OVER
     if rollout.held and rollout.observed_at is not None:

@@ -32,7 +32,8 @@ def until_it_works(outside: Outside, patience: timedelta, attempt: Callable[[], 
             failing_since = failing_since or now
             if now - failing_since >= patience:
                 raise
-            log.warning("trying again", error=str(error))
+            tell = log.info if isinstance(error, ConflictError) else log.warning  # races are daily life
+            tell("trying again", error=str(error))
             outside.clock.sleep(_wait_after(error))
 
 

@@ -135,7 +135,7 @@ def gather(
         candidate=_read_revision(outside, service, rollout.candidate),
         assessment=None
         if command or not needs_evidence(rollout)
-        else assess_rollout(outside, rollout, cache),
+        else assess_rollout(outside.metrics, rollout, cache, now),
         smoke=None
         if command or not needs_smoke_test(rollout, service)
         else smoke_test(outside, rollout, service),

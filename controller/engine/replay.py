@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from controller.core.decision import Decision, decide, needs_evidence
 from controller.core.summary import evidence_summary
 from controller.core.trail import Transition
 from controller.engine.evidence import EvidenceCache, assess_rollout
-from controller.engine.outside import Outside
-from controller.ports import Clock
+from controller.ports import Metrics
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Replayed:
         )
 
 
-def replay(outside: Outside, transitions: Iterable[Transition]) -> Iterator[Replayed]:
+def replay(metrics: Metrics, transitions: Iterable[Transition]) -> Iterator[Replayed]:
     """Decide each transition again; the evidence is read anew, as it was final at that time."""
     cache = EvidenceCache()
     for transition in transitions:
@@ -47,22 +45,8 @@ def replay(outside: Outside, transitions: Iterable[Transition]) -> Iterator[Repl
             yield Replayed(transition)
             continue
         assessment = None
-        if needs_evidence(before) and transition.command is None:
-            then = replace(outside, clock=_StandingClock(transition.time))
-            assessment = assess_rollout(then, before, cache)
+        if needs_evidence(before) and transition.verdict is not None:  # it was read then, too
+            assessment = assess_rollout(metrics, before, cache, transition.time)
         decision = decide(before, replace(observation, assessment=assessment), transition.command)
         other = assessment is not None and evidence_summary(assessment) != transition.evidence
         yield Replayed(transition, decision, other)
-
-
-@dataclass(frozen=True)
-class _StandingClock(Clock):
-    """The time of a transition."""
-
-    time: datetime
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        """Let no time pass."""

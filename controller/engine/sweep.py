@@ -9,8 +9,8 @@ from controller.core.observation import ServiceState
 from controller.core.record import ANNOTATION
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
-from controller.engine.reconcile import Memory, Pass, reconcile_service
-from controller.ports import CanaryError
+from controller.engine.reconcile import Memory, Pass, look, reconcile, reconcile_service
+from controller.ports import CanaryError, ConflictError
 
 log = structlog.get_logger()
 
@@ -36,10 +36,20 @@ def sweep(
 
 def _checked(outside: Outside, service: ServiceState, memory: Memory) -> Checked:
     try:
-        return Checked(service.name, reconcile_service(outside, service, memory))
+        return Checked(service.name, _passed(outside, service, memory))
     except CanaryError as error:
         log.warning("a service could not be passed", service=service.name, error=str(error))
         return Checked(service.name, error=error)
     except Exception as error:
         log.exception("unexpected", service=service.name)
         return Checked(service.name, error=error)
+
+
+def _passed(outside: Outside, service: ServiceState, memory: Memory) -> Pass:
+    try:
+        seen = reconcile_service(outside, service, memory)
+        if seen.unlogged and seen.rollout and seen.rollout.is_over:
+            reconcile(outside, service.name, memory)  # what is in the audit log now leaves the service
+    except ConflictError:  # somebody drives it: say what has become of it
+        return look(outside, service.name)
+    return seen

@@ -6,7 +6,7 @@ from datetime import timedelta
 from controller.core.rollout import Phase, Rollout
 from controller.engine.loop import PATIENCE, Ending, Followed
 from controller.engine.outside import Outside
-from controller.engine.patience import until_it_works
+from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
 from controller.ports import NoRolloutError, NotFoundError
 
@@ -25,10 +25,10 @@ def wait_until(
 
     A phase is reached when its split is in force. A rollout that a person paused, or that stands at a gate,
     is waited for. Returns None where `at_most` is over before. Raises NoRolloutError where there is nothing
-    to wait for.
+    to wait for, and what the ports raise where the API is out of reach for long.
     """
     begun = outside.clock.now()
-    looks = _looks(outside, service)
+    looks = _looks(outside, service, PATIENCE if at_most is None else min(at_most, PATIENCE))
     last = next(looks)
     if not isinstance(last, Rollout):
         raise NoRolloutError(
@@ -36,9 +36,10 @@ def wait_until(
         )
     on_change(last)
     while (ending := _reached(last, phase)) is None:
-        if at_most is not None and outside.clock.now() - begun >= at_most:
+        left = LOOK_PAUSE if at_most is None else (begun + at_most - outside.clock.now()).total_seconds()
+        if left <= 0:
             return None
-        outside.clock.sleep(LOOK_PAUSE)
+        outside.clock.sleep(min(left, LOOK_PAUSE))
         seen = next(looks)
         if isinstance(seen, Ending):
             return Followed(seen, last)
@@ -50,12 +51,13 @@ def wait_until(
     return Followed(ending, last)
 
 
-def _looks(outside: Outside, service: str) -> Iterator[Rollout | Ending]:
+def _looks(outside: Outside, service: str, patience: timedelta) -> Iterator[Rollout | Ending]:
     """Yield the rollout on record each time it is asked for, or what became of it."""
     known = False
     while True:
+        limit = patience if known else min(patience, AT_FIRST)
         try:
-            state = until_it_works(outside, PATIENCE, lambda: outside.cloud_run.read_service(service))
+            state = until_it_works(outside, limit, lambda: outside.cloud_run.read_service(service))
         except NotFoundError:
             if not known:
                 raise

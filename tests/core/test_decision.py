@@ -22,7 +22,7 @@ from controller.core.assessment import assess
 from controller.core.decision import Command, Decision, decide, needs_evidence, wanted_split
 from controller.core.evidence import Evidence, Sample, Stage, Window
 from controller.core.judge import VerdictValue
-from controller.core.observation import Observation
+from controller.core.observation import Observation, unread
 from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay
 from controller.core.traffic import LATEST, Split, Target
 
@@ -404,3 +404,130 @@ def test_only_the_latest_stage_passes_a_step() -> None:
     stages = (*some_evidence(GOOD, GOOD, percent=5).stages, Stage(25))
     decision = decide(rollout, replace(serving(rollout), assessment=assess(rollout.policy, Evidence(stages))))
     assert decision.rollout == rollout
+
+
+# --- a deadline, and revisions that cannot be read ---
+
+
+def waiting(minutes: int, **policy: Any) -> Rollout:
+    since = NOW - minutes * MINUTE
+    fields = {"ready_within": "10m", **policy}
+    return a_rollout(Phase.WAITING, -1, since=since, observed_at=since, policy=a_policy(**fields))
+
+
+def test_a_deadline_may_be_reported_once_and_the_candidate_is_waited_for() -> None:
+    rollout = waiting(10, on_deadline="report")
+    starting = replace(serving(rollout), candidate=a_revision(ready=False, message="pulling\nthe image"))
+    decision = decide(rollout, starting)
+    assert decision.event is Event.OVERDUE
+    assert decision.reason.endswith("not ready within 10 minutes: pulling the image; it is waited for")
+    assert shares(decision) == {STABLE: 100}
+    later = replace(starting, now=NOW + 100 * MINUTE)
+    again = decide(decision.rollout, later)
+    assert (again.event, again.rollout.held) == (None, True)
+    assert decide(again.rollout, serving(again.rollout)).event is Event.READY
+
+
+@pytest.mark.parametrize(("minutes", "event"), [(9, None), (10, Event.LATE)])
+def test_a_deadline_is_kept_to_the_minute(minutes: int, event: Event | None) -> None:
+    rollout = waiting(minutes)
+    decision = decide(rollout, replace(serving(rollout), candidate=a_revision(ready=False)))
+    assert decision.event is event
+
+
+def test_a_deadline_is_kept_although_the_candidate_cannot_be_read() -> None:
+    rollout = waiting(10)
+    decision = decide(rollout, replace(serving(rollout), candidate=unread(CANDIDATE, "quota used up")))
+    assert decision.event is Event.LATE
+    assert "quota used up" in decision.reason
+
+
+def test_a_revision_that_cannot_be_read_is_neither_ready_nor_failed_nor_deleted() -> None:
+    away = unread(CANDIDATE, "denied")
+    for rollout in (waiting(1), at_step(), in_bake()):
+        assert decide(rollout, replace(serving(rollout), candidate=away)).event is None
+    rollout = at_step()
+    for command in (Event.PROMOTE, Event.PROMOTE_FULL):
+        answer = commanded(rollout, command, replace(serving(rollout), candidate=away)).answer
+        assert isinstance(answer, Refuse)
+        assert "cannot be read: denied" in answer.why
+
+
+def test_a_stable_that_cannot_be_read_lets_nobody_to_the_candidate() -> None:
+    rollout = a_rollout(Phase.CHECKING, -1)
+    tagged = wanted_split(rollout, a_service())
+    seen = replace(serving(rollout, tagged), stable=unread(STABLE, "denied"))
+    assert decide(rollout, seen).event is None
+    assert isinstance(commanded(rollout, Event.PROMOTE, seen).answer, Refuse)
+
+
+# --- without stable ---
+
+
+def alone(phase: Phase = Phase.BAKING, step: int = 3, minutes: int = 20) -> Rollout:
+    """A rollout of the first revision that works: all users are on it from the beginning."""
+    since = NOW - minutes * MINUTE
+    windows = (Window(100, since),) if phase is Phase.BAKING else ()
+    return a_rollout(phase, step, stable="", observed_at=since, since=since, windows=windows)
+
+
+def seen_alone(rollout: Rollout, **fields: Any) -> Observation:
+    return replace(serving(rollout), **{"stable": None, **fields})
+
+
+@pytest.mark.parametrize(
+    ("candidate", "event", "phase"),
+    [(GOOD, Event.PASSED, Phase.PROMOTED), (BAD, Event.HARMED, Phase.FAILED)],
+)
+def test_without_stable_ceilings_alone_judge(candidate: Sample, event: Event, phase: Phase) -> None:
+    rollout = alone()
+    many = replace(candidate, codes={code: 20 * number for code, number in candidate.codes.items()})
+    weighed = an_assessment(Sample(), many, rollout.policy, percent=100, minutes=20)
+    decision = decide(rollout, seen_alone(rollout, assessment=weighed))
+    assert (decision.event, decision.rollout.phase) == (event, phase)
+    assert shares(decision) == {CANDIDATE: 100}
+
+
+def test_without_stable_the_users_stay_in_every_phase_and_no_tag_is_empty() -> None:
+    for phase, step in ((Phase.WAITING, -1), (Phase.CHECKING, -1), (Phase.BAKING, 3), (Phase.FAILED, 3)):
+        split = wanted_split(alone(phase, step), a_service())
+        assert {target.revision: target.percent for target in split if target.percent} == {CANDIDATE: 100}
+        assert all(target.revision for target in split)
+
+
+def test_without_stable_a_rollback_needs_a_revision_to_go_to() -> None:
+    rollout = alone()
+    assert isinstance(commanded(rollout, Event.ROLLBACK).answer, Refuse)
+    back = decide(rollout, seen_alone(rollout), Command(Event.ROLLBACK, "ada", "c2", to=STABLE))
+    assert state(back) == (Phase.ROLLED_BACK, 0)
+    assert shares(back) == {STABLE: 100}
+
+
+def test_without_stable_it_can_be_paused_resumed_and_promoted() -> None:
+    paused = commanded(alone(), Event.PAUSE, seen_alone(alone())).rollout
+    assert paused.percent == 100
+    resumed = decide(paused, seen_alone(paused), Command(Event.RESUME, "ada", "c2")).rollout
+    assert resumed.phase is Phase.BAKING
+    assert commanded(alone(), Event.PROMOTE, seen_alone(alone())).rollout.phase is Phase.PROMOTED
+
+
+# --- a rollback to another revision ---
+
+
+def test_a_rollback_goes_to_the_revision_that_is_named() -> None:
+    rollout, older = at_step(1), "web-00000-old"
+    for seen in (serving(rollout), an_observation(a_service(a_split(10, 90)))):
+        decision = decide(rollout, seen, Command(Event.ROLLBACK, "ada", "c1", to=older))
+        assert shares(decision) == {older: 100}
+        assert decision.rollout.stable == older
+        assert decision.reason == f"rolled back to {older} by ada"
+        again = decide(decision.rollout, serving(decision.rollout))
+        assert (again.event, again.rollout.observed_at) == (None, NOW)
+
+
+def test_a_rollback_to_the_candidate_is_refused_with_what_to_do_instead() -> None:
+    rollout = at_step(1)
+    decision = decide(rollout, serving(rollout), Command(Event.ROLLBACK, "ada", "c1", to=CANDIDATE))
+    assert decision.rollout == rollout
+    assert isinstance(decision.answer, Refuse)
+    assert "canary promote --full" in decision.answer.why

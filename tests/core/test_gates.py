@@ -41,13 +41,13 @@ def stepping(gate: str = "manual") -> Rollout:
 
 
 def seen_of(
-    rollout: Rollout, candidate: Sample | None = None, now: datetime = NOW, **fields: Any
+    rollout: Rollout, sample: Sample | None = None, now: datetime = NOW, **fields: Any
 ) -> Observation:
     """What is seen when the rollout is served as it was written, with evidence if a sample is given."""
     seen = an_observation(a_service(wanted_split(rollout, a_service())), now=now, **fields)
-    if candidate is None:
+    if sample is None:
         return seen
-    assessment = an_assessment(GOOD, candidate, rollout.policy, percent=rollout.percent)
+    assessment = an_assessment(GOOD, sample, rollout.policy, percent=rollout.percent)
     return replace(seen, assessment=assessment)
 
 
@@ -93,9 +93,7 @@ def test_harm_is_no_reason_to_wait_at_the_gate() -> None:
 def test_a_step_without_a_gate_goes_on_by_itself() -> None:
     begun = NOW - 10 * MINUTE
     rollout = a_rollout(policy=gated(), step=0)
-    rollout = replace(
-        rollout, policy=a_policy(steps=[5, 50]), observed_at=begun, windows=(Window(5, begun),)
-    )
+    rollout = replace(rollout, policy=a_policy(steps=[5, 50]), observed_at=begun, windows=(Window(5, begun),))
     assert decide(rollout, seen_of(rollout, GOOD)).event is Event.PASSED
 
 
@@ -174,10 +172,10 @@ def test_a_gate_opens_after_its_time_by_evidence_that_passes(minutes: int, event
         assert "after 120 minutes" in decision.reason
 
 
-@pytest.mark.parametrize("candidate", [None, Sample()], ids=["unread", "no requests"])
-def test_time_alone_opens_no_gate(candidate: Sample | None) -> None:
+@pytest.mark.parametrize("sample", [None, Sample()], ids=["unread", "no requests"])
+def test_time_alone_opens_no_gate(sample: Sample | None) -> None:
     waiting = at_gate("2h")
-    assert decide(waiting, seen_of(waiting, candidate, now=NOW + 10 * HOUR)).rollout == waiting
+    assert decide(waiting, seen_of(waiting, sample, now=NOW + 10 * HOUR)).rollout == waiting
 
 
 @pytest.mark.parametrize("state", [a_revision(ready=False), unread("web-00002-def", "denied")])

@@ -1,12 +1,17 @@
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from builders import CANDIDATE, NOW, STABLE, a_policy, a_revision, a_rollout, a_service, a_split
 
+from controller.core.change import Change
+from controller.core.decision import Command
 from controller.core.observation import ServiceState
-from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
-from controller.core.rollout import Phase
+from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollback, open_rollout
+from controller.core.pause_ahead import PAUSED, pause_ahead
+from controller.core.record import parse_record, write_record
+from controller.core.rollout import Event, Pause, Phase, Rollout, moved
 from controller.core.traffic import LATEST, Target
 
 NEWER = "web-00003-ghi"
@@ -103,3 +108,119 @@ def test_a_newer_candidate_keeps_the_stable_of_the_rollout_that_it_takes_over() 
     opening = an_opening(service, [a_revision(NEWER), *REVISIONS], previous=running)
     assert (opening.rollout.stable, opening.rollout.candidate) == (STABLE, NEWER)
     assert [target for target in opening.split if target.percent] == [Target(STABLE, 100)]
+
+
+# --- begun paused ---
+
+
+def marked(**fields: Any) -> ServiceState:
+    """A service that followed LATEST, was paused ahead by eve, and got a new revision since."""
+    before = a_service((Target(LATEST, 100),), latest_ready=STABLE)
+    change = pause_ahead(before, "eve")
+    assert isinstance(change, Change)
+    assert change.split is not None
+    annotations = change.applied_to({"team": "checkout"})
+    return a_service(change.split, annotations=annotations, **fields)
+
+
+def test_after_a_pause_ahead_it_begins_paused_by_whoever_asked_for_it() -> None:
+    rollout = an_opening(marked()).rollout
+    assert (rollout.phase, rollout.paused_phase, rollout.pause) == (
+        Phase.PAUSED,
+        Phase.WAITING,
+        Pause.PERSON,
+    )
+    assert (rollout.by, rollout.percent, rollout.held) == ("eve", 0, False)
+    assert "paused by eve" in rollout.reason
+
+
+def test_that_latest_was_followed_before_the_pause_is_remembered() -> None:
+    assert an_opening(marked()).rollout.follows_latest
+
+
+def test_a_mark_that_cannot_be_read_begins_paused_all_the_same() -> None:
+    rollout = an_opening(a_service(annotations={PAUSED: "{"})).rollout
+    assert (rollout.phase, rollout.by) == (Phase.PAUSED, "somebody")
+
+
+def test_what_begins_paused_goes_on_where_it_would_have_begun() -> None:
+    rollout = an_opening(marked()).rollout
+    assert parse_record(write_record(rollout)) == rollout
+    resumed = moved(rollout, Event.RESUME, NOW, "so", "ada")
+    assert isinstance(resumed, Rollout)
+    assert resumed.phase is Phase.WAITING
+
+
+# --- the first revision that works ---
+
+BROKEN = a_revision(STABLE, ready=False, failed=True, created_at=NOW - timedelta(days=1))
+
+
+def test_the_first_revision_that_works_is_a_candidate_without_stable() -> None:
+    service = a_service(a_split(0, 100))
+    opening = an_opening(service, [a_revision(CANDIDATE), BROKEN])
+    assert (opening.rollout.candidate, opening.rollout.stable) == (CANDIDATE, "")
+    assert [target for target in opening.split if target.percent] == [Target(CANDIDATE, 100)]
+    assert all(target.revision for target in opening.split)
+    assert "judged by ceilings alone" in opening.warnings[0]
+    assert parse_record(write_record(opening.rollout)) == opening.rollout
+
+
+def test_the_first_revision_that_works_is_pinned_where_latest_was_followed() -> None:
+    opening = an_opening(a_service((Target(LATEST, 100),)), [a_revision(CANDIDATE), BROKEN])
+    assert opening.rollout.follows_latest
+    assert [target for target in opening.split if target.percent] == [Target(CANDIDATE, 100)]
+
+
+def test_where_no_revision_is_ready_nothing_begins() -> None:
+    service = a_service((Target(LATEST, 100),), latest_ready="")
+    with pytest.raises(OpeningRefused, match="no revision of web is ready"):
+        opened(service, [a_revision(CANDIDATE, ready=False), BROKEN])
+
+
+# --- a rollback while nothing is under way ---
+
+BACK = Command(Event.ROLLBACK, "ada", "c1", to=STABLE)
+
+
+def bring_back(service: ServiceState, to: str = STABLE, previous: Any = None) -> Opening | NothingToDo:
+    return open_rollback(service, a_revision(to), NOW, replace(BACK, to=to), previous)
+
+
+def test_a_rollback_sends_all_users_at_once_and_is_over_when_it_is_served() -> None:
+    opening = bring_back(a_service(a_split(0, 100, Target(CANDIDATE, 0, "blue"))))
+    assert isinstance(opening, Opening)
+    rollout = opening.rollout
+    assert opening.split == (Target(STABLE, 100), Target(CANDIDATE, 0, "blue"))
+    assert (rollout.phase, rollout.candidate, rollout.stable) == (Phase.ROLLED_BACK, CANDIDATE, STABLE)
+    assert (rollout.is_over, rollout.obeyed) == (False, ("c1",))
+    assert parse_record(write_record(rollout)) == rollout
+
+
+def test_a_rollback_pins_latest_and_remembers_that_it_was_followed() -> None:
+    opening = bring_back(a_service((Target(LATEST, 100),)))
+    assert isinstance(opening, Opening)
+    assert opening.split == (Target(STABLE, 100),)
+    assert opening.rollout.follows_latest
+
+
+@pytest.mark.parametrize("traffic", [a_split(100), a_split(100, 0, Target(CANDIDATE, 0, "blue"))])
+def test_a_rollback_to_what_everybody_has_is_nothing_to_do(traffic: Any) -> None:
+    assert isinstance(bring_back(a_service(traffic)), NothingToDo)
+
+
+def test_a_rollback_from_several_revisions_is_a_rollback_from_the_one_with_the_most_users() -> None:
+    service = a_service((Target(STABLE, 20), Target(CANDIDATE, 30), Target(NEWER, 50)))
+    opening = bring_back(service)
+    assert isinstance(opening, Opening)
+    assert opening.rollout.candidate == NEWER
+    assert [target for target in opening.split if target.percent] == [Target(STABLE, 100)]
+
+
+def test_a_rollback_leaves_none_of_our_tags_and_keeps_the_policy() -> None:
+    before = a_rollout(Phase.SUPERSEDED, 1, observed_at=NOW, policy=a_policy(steps=[7]))
+    left = Target(CANDIDATE, 0, before.candidate_tag)
+    opening = bring_back(a_service(a_split(0, 100, left)), previous=before)
+    assert isinstance(opening, Opening)
+    assert opening.split == (Target(STABLE, 100),)
+    assert opening.rollout.policy == before.policy

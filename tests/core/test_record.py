@@ -24,7 +24,7 @@ from controller.core.rollout import Phase
 def test_a_record_reads_back_as_it_was(phase: Phase) -> None:
     rollout = a_rollout(
         phase,
-        step=1,
+        step=2 if phase is Phase.BAKING else 1,
         policy=a_policy(steps=["5%", "30%"], bake="20m", guards={"errors": "3%"}),
         follows_latest=True,
         observed_at=NOW,

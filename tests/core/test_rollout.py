@@ -6,6 +6,7 @@ import pytest
 from builders import NOW, a_policy, a_rollout
 
 from controller.core.evidence import Window
+from controller.core.record import parse_record, write_record
 from controller.core.rollout import (
     COMMANDS,
     MOVES,
@@ -13,6 +14,7 @@ from controller.core.rollout import (
     Event,
     IllegalMove,
     Impossible,
+    Pause,
     Phase,
     Refuse,
     Rollout,
@@ -142,3 +144,75 @@ def test_it_is_over_only_when_its_end_is_seen_served() -> None:
     ended = a_rollout(Phase.ROLLED_BACK)
     assert not ended.is_over
     assert replace(ended, observed_at=NOW).is_over
+
+
+# --- gates, deadlines, and rollouts without stable ---
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - TERMINAL))
+@pytest.mark.parametrize("event", [Event.BROKEN, Event.REFUSED, Event.GONE])
+def test_without_stable_what_would_roll_back_fails(phase: Phase, event: Event) -> None:
+    failed = after(a_rollout(phase, stable=""), event)
+    assert (failed.phase, failed.percent) == (Phase.FAILED, 100)
+
+
+@pytest.mark.parametrize("event", [Event.HARMED, Event.GAVE_UP])
+def test_without_stable_harm_in_the_bake_fails(event: Event) -> None:
+    assert after(a_rollout(Phase.BAKING, 3, stable=""), event).phase is Phase.FAILED
+
+
+@pytest.mark.parametrize("phase", sorted(set(Phase) - TERMINAL))
+def test_without_stable_a_person_is_told_that_there_is_no_way_back(phase: Phase) -> None:
+    answer = moved(a_rollout(phase, stable=""), Event.ROLLBACK, NOW, "so", "me")
+    assert isinstance(answer, Refuse)
+    assert "deploy one that works" in answer.why
+
+
+def test_without_stable_the_checks_lead_to_the_bake_whatever_the_steps() -> None:
+    policy = a_policy(steps=[5, {"traffic": 50, "gate": "manual"}])
+    rollout = after(a_rollout(Phase.CHECKING, -1, stable="", policy=policy), Event.CHECKED)
+    assert (rollout.phase, rollout.step, rollout.gate) == (Phase.BAKING, 2, None)
+    assert after(rollout, Event.PASSED).phase is Phase.PROMOTED
+
+
+def test_every_change_is_counted_and_nothing_else() -> None:
+    rollout = a_rollout(Phase.CHECKING, -1)
+    for number, event in enumerate((Event.CHECKED, Event.GATED, Event.RESUME, Event.ROLLBACK), 1):
+        rollout = observed(after(rollout, event), NOW)
+        assert rollout.number == number
+
+
+def test_an_overdue_rollout_is_held_until_the_candidate_is_ready() -> None:
+    overdue = after(a_rollout(Phase.WAITING, -1), Event.OVERDUE)
+    assert (overdue.phase, overdue.held) == (Phase.WAITING, True)
+    ready = after(overdue, Event.READY)
+    assert (ready.overdue, ready.held) == (False, False)
+
+
+def test_a_pause_of_an_overdue_rollout_is_a_persons() -> None:
+    paused = after(after(a_rollout(Phase.WAITING, -1), Event.OVERDUE), Event.PAUSE)
+    assert (paused.overdue, paused.held, paused.pause) == (True, False, Pause.PERSON)
+    assert not after(paused, Event.RESUME).overdue
+
+
+def test_a_gate_keeps_the_evidence_open_and_a_persons_pause_there_closes_it() -> None:
+    gated = after(observed(a_rollout(), NOW), Event.GATED)
+    assert gated.window is not None
+    assert observed(gated, NOW).windows == gated.windows
+    paused = after(gated, Event.PAUSE)
+    assert (paused.window, paused.pause, paused.paused_phase) == (None, Pause.PERSON, Phase.STEPPING)
+
+
+def test_a_hold_by_the_limit_may_be_taken_over_by_a_person() -> None:
+    held = after(a_rollout(), Event.STUCK)
+    taken = after(held, Event.PAUSE)
+    assert (held.held, taken.held, taken.paused_phase) == (True, False, Phase.STEPPING)
+
+
+def test_all_of_it_is_kept_by_a_record() -> None:
+    for rollout in (
+        after(observed(a_rollout(), NOW), Event.GATED),
+        after(a_rollout(Phase.WAITING, -1), Event.OVERDUE),
+        after(a_rollout(Phase.BAKING, 3, stable=""), Event.HARMED),
+    ):
+        assert parse_record(write_record(rollout)) == rollout

@@ -1,6 +1,6 @@
 """What must hold at every tick of every run, checked by an observer beside the controller.
 
-To add one: write a class with what it looks at (`Invariant`), and put it into `all_invariants`.
+To add one: write a class with what it looks at (`Invariant`), and put it into `Observer`.
 """
 
 from collections import Counter
@@ -352,6 +352,8 @@ class Observer:
         """How many times an invariant was checked."""
         self.was_deleted = False
         """Whether the service was deleted at some time, and what was on it with it."""
+        self.by_hand = False
+        """Whether the split that is asked for is not the controller's."""
         self.raced = 0
         """How many writes undid another that Cloud Run would not tell them of."""
 
@@ -388,6 +390,8 @@ class Observer:
         if after is before:
             return after.calm
         change = Change(before or after, after, call, self._is_race(before or after, after, call))
+        if change.before.asked != after.asked:
+            self.by_hand = not after.by_controller
         known = len(self.trail.transitions)
         for invariant in self.invariants:
             invariant.see(change)

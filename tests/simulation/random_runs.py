@@ -98,7 +98,7 @@ def _check_end(crowd: Crowd, plan: Plan) -> None:
         crowd.observer.commands.check_end()
         _check_nothing_gross(crowd, plan)
         if crowd.observer.sight:
-            _check_rest(crowd.observer.sight)
+            _check_rest(crowd.observer.sight, by_hand=crowd.observer.by_hand)
         if crowd.observer.is_whole:
             crowd.observer.trail.check_end(crowd.audit_trail())
     except Violated as violated:
@@ -106,7 +106,7 @@ def _check_end(crowd: Crowd, plan: Plan) -> None:
         raise Violated(f"{violated}\nseed {plan.seed}, at the end\n{lines}") from None
 
 
-def _check_rest(sight: Sight) -> None:
+def _check_rest(sight: Sight, *, by_hand: bool) -> None:
     """Check that nothing is under way any more, and that what is served is what is on record."""
     rollout = sight.rollout
     if rollout is None:
@@ -116,7 +116,7 @@ def _check_rest(sight: Sight) -> None:
         raise Violated(f"Rest: {rollout.id} is still {rollout.phase}: {rollout.reason}")
     if rollout.phase.is_terminal and sight.by_controller and sight.own_tags:
         raise Violated(f"Rest: {rollout.phase}, and its tags are left: {sight.own_tags}")
-    left = not sight.by_controller or rollout.phase is Phase.SUPERSEDED
+    left = by_hand or not sight.by_controller or rollout.phase is Phase.SUPERSEDED
     if not left and sight.in_force != split_due(rollout):
         raise Violated(f"Rest: {rollout.phase}, and in force is {dict(sight.in_force)}")
 

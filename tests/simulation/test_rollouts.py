@@ -285,8 +285,8 @@ def test_a_memory_that_does_not_fit_the_windows_is_given_up_and_all_is_read_anew
         if seen.assessment and rollout and rollout.window:
             ahead = floor_minute(world.local.now()) + 30 * MINUTE
             memory = EvidenceCache(rollout.id, ahead, seen.assessment)
-            anew = assess_rollout(world.outside, rollout, EvidenceCache())
-            read = assess_rollout(world.outside, rollout, memory)
+            anew = assess_rollout(world.outside.metrics, rollout, EvidenceCache(), world.local.now())
+            read = assess_rollout(world.outside.metrics, rollout, memory, world.local.now())
             assert (read.weighed, read.stable, read.candidate) == (anew.weighed, anew.stable, anew.candidate)
             assert [test.limits for test in read.guards] == [test.limits for test in anew.guards]
             assert memory.until != ahead

@@ -2,14 +2,22 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
-from scene import Stage, a_stage, both, steps, suffer
+from scene import LeftError, Stage, Watch, a_stage, both, leave, steps, suffer
+from world import SERVICE
 
-from controller.core.policy import PolicyInvalid
-from controller.core.rollout import Event, Phase
+from controller.cli.exit_codes import ExitCode
+from controller.cli.following import exit_code
+from controller.core.policy import Policy, PolicyInvalid
+from controller.core.rollout import Event, Pause, Phase
 from controller.core.traffic import Target
-from controller.engine.loop import Ending
+from controller.engine.loop import Ending, Followed
+from controller.engine.reconcile import Memory, reconcile
+from controller.engine.watching import wait_until
 
 
 @pytest.fixture
@@ -51,6 +59,31 @@ def test_a_good_candidate_goes_through_every_phase_and_split_for_the_reason_on_r
     assert (target.revision, target.percent, target.tag) == (candidate, 100, "")
 
 
+@pytest.mark.scenario(4)
+def test_steps_that_pass_by_evidence_and_steps_with_a_gate_are_gone_through_one_by_one(stage: Stage) -> None:
+    stage.deploy()
+    manual = {"gate": "manual", "hold": {"at_least": "1m"}}
+    mixed = steps(steps=[{"traffic": "5%", **manual}, "25%", {"traffic": "50%", **manual}, "75%"])
+    promotions = [
+        stage.when(phase, percent, lambda: stage.command(Event.PROMOTE))
+        for phase, percent in [(Phase.PAUSED, 5), (Phase.PAUSED, 50), (Phase.STEPPING, 75)]
+    ]
+    stage.roll_out(mixed, both(*promotions))
+    assert stage.story == [
+        *GOLDEN[:3],
+        ("paused", "95/5"),
+        ("stepping", "75/25"),
+        ("stepping", "50/50"),
+        ("paused", "50/50"),
+        ("stepping", "25/75"),
+        *GOLDEN[-2:],
+    ]
+    steps_taken = [tick.record.step for tick in stage.entries if tick.record]
+    assert steps_taken == [-1, -1, 0, 0, 1, 2, 2, 3, 4, 4]
+    asked = [tick.record.reason for tick in stage.entries if tick.record and tick.record.by == "ada"]
+    assert asked[1:] == [f"promoted past {percent} % by ada" for percent in (5, 50, 75)]
+
+
 @pytest.mark.scenario(5)
 def test_promote_while_evidence_is_gathered_goes_to_the_next_step_only(stage: Stage) -> None:
     stage.deploy()
@@ -83,6 +116,28 @@ def test_promote_full_of_a_paused_rollout_goes_to_all_users(stage: Stage) -> Non
     assert stage.story == [*GOLDEN[:4], ("paused", "75/25"), *GOLDEN[-2:]]
 
 
+@pytest.mark.scenario(5)
+@pytest.mark.parametrize(
+    ("event", "story"),
+    [
+        (Event.PROMOTE, [("stepping", "75/25"), ("stepping", "50/50"), *GOLDEN[-2:]]),
+        (Event.PROMOTE_FULL, GOLDEN[-2:]),
+    ],
+)
+def test_from_a_gate_promote_goes_to_the_next_step_and_promote_full_to_all_users(
+    stage: Stage, event: Event, story: list[tuple[str, str]]
+) -> None:
+    stage.deploy()
+    promote = stage.when(Phase.PAUSED, 5, lambda: stage.command(event))
+    stage.roll_out(gated(), promote)
+    assert stage.story == [*GOLDEN[:3], ("paused", "95/5"), *story]
+
+
+def gated(gate: str = "manual", **fields: Any) -> Policy:
+    """Return the policy of the scenarios with a gate at its first step."""
+    return steps(steps=[{"traffic": "5%", "gate": gate}, "25%", "50%"], **fields)
+
+
 @pytest.mark.scenario(6)
 @pytest.mark.parametrize("errors", ["0", "0.4"])
 def test_promote_full_of_a_finished_rollout_writes_nothing_and_says_so(stage: Stage, errors: str) -> None:
@@ -104,10 +159,114 @@ def test_promote_full_of_a_candidate_that_is_not_ready_is_refused(stage: Stage) 
     assert "is not ready to serve" in said.text or "is not ready;" in said.text
 
 
+def waited(stage: Stage, phase: Phase | None = None) -> Followed:
+    """Wait as `status --wait` does, while a controller passes whenever the one who waits looks away."""
+    memory = Memory()
+
+    def pass_once() -> None:
+        stage.saw(reconcile(stage.outside, SERVICE, memory))
+        stage.look()
+
+    waiting = replace(stage.outside, clock=Watch(stage.outside.clock, pass_once))
+    followed = wait_until(waiting, SERVICE, phase, None, lambda _: None)
+    assert followed is not None
+    return followed
+
+
+@pytest.mark.scenario(7)
+def test_a_hold_longer_than_the_deadline_of_readiness_is_no_failure_and_is_waited_for(stage: Stage) -> None:
+    candidate = stage.deploy()
+    stage.begin(steps(steps=["25%"], hold={"at_least": "8m"}, bake="1m", ready_within="1m"))
+    followed = waited(stage)
+    assert (followed.ending, exit_code(followed)) == (Ending.OVER, ExitCode.DONE)
+    assert stage.story == [*GOLDEN[:2], GOLDEN[3], *GOLDEN[-2:]]
+    step, _ = stage.record.windows
+    assert step.end is not None
+    assert step.end - step.start >= timedelta(minutes=8)
+    assert stage.serving() == {candidate: 100}
+
+
+@pytest.mark.scenario(8)
+def test_a_manual_gate_never_opens_by_itself(stage: Stage) -> None:
+    stage.deploy()
+    with pytest.raises(LeftError):
+        stage.follow(stage.begin(gated()), stage.when(Phase.PAUSED, 5, leave))
+    with stage.stays_as_it_is():
+        for _ in range(4):
+            stage.wait(6 * 3600)
+            stage.saw(reconcile(stage.outside, SERVICE, Memory()))
+    assert stage.record.pause is Pause.GATE
+    assert stage.record.reason.startswith("waits for a person to let it go on; errors: candidate ")
+    assert f"It waits at a gate for a person: canary resume {SERVICE}" in stage.canary("status", SERVICE).text
+    stage.command(Event.RESUME)
+    stage.follow(stage.begin())
+    assert stage.story == [*GOLDEN[:3], ("paused", "95/5"), *GOLDEN[3:]]
+    assert stage.reasons[4] == "let through the gate by ada"
+
+
+@pytest.mark.scenario(8)
+def test_a_gate_with_a_time_opens_when_it_is_up_and_not_before(stage: Stage) -> None:
+    stage.deploy()
+    stage.roll_out(gated("30m"))
+    assert stage.story == [*GOLDEN[:3], ("paused", "95/5"), *GOLDEN[3:]]
+    assert stage.reasons[4].startswith("the gate opened after 30 minutes; errors: candidate ")
+    _, _, _, gate, opened, *_ = (tick.record for tick in stage.entries)
+    assert gate is not None
+    assert opened is not None
+    assert timedelta(minutes=30) <= opened.since - gate.since < timedelta(minutes=31)
+
+
+@pytest.mark.scenario(8)
+def test_at_a_gate_a_candidate_that_turns_bad_is_taken_back(stage: Stage) -> None:
+    candidate = stage.deploy()
+    harm = stage.when(Phase.PAUSED, 5, lambda: stage.local.behave(candidate, error_share=0.5))
+    stage.roll_out(gated("3h"), harm)
+    assert stage.story == [*GOLDEN[:3], ("paused", "95/5"), ("rolled_back", "100/0")]
+
+
+@pytest.mark.scenario(9)
+def test_a_pause_before_a_deployment_keeps_the_candidate_from_all_users_until_it_is_resumed(
+    stage: Stage,
+) -> None:
+    stable = stage.newest()
+    assert stage.canary("pause", SERVICE).code == 0
+    stage.deploy()
+    paused = stage.begin().rollout
+    assert (paused.phase, paused.pause) == (Phase.PAUSED, Pause.PERSON)
+    for _ in range(4):
+        stage.wait(6 * 3600)
+        stage.saw(reconcile(stage.outside, SERVICE, Memory()))
+    assert stage.story == [("paused", "100/0")]
+    assert stage.serving() == {stable: 100}
+    stage.command(Event.RESUME)
+    stage.follow(stage.begin())
+    assert stage.story == [("paused", "100/0"), *GOLDEN]
+    assert stage.reasons[1] == "resumed by ada"
+
+
+@pytest.mark.scenario(10)
+def test_waiting_for_a_pause_ends_when_it_pauses_and_not_before(stage: Stage) -> None:
+    stage.deploy()
+    stage.begin(gated())
+    followed = waited(stage, Phase.PAUSED)
+    assert (followed.rollout, followed.rollout.at_gate) == (stage.record, True)
+    assert stage.story == [*GOLDEN[:3], ("paused", "95/5")]
+    with stage.stays_as_it_is():
+        assert stage.canary("status", SERVICE, "--wait-for", "paused").code == 0
+
+
+@pytest.mark.scenario(10)
+def test_waiting_for_a_pause_that_never_comes_ends_with_the_end(stage: Stage) -> None:
+    stage.deploy(ERROR_SHARE="0.5")
+    stage.begin(gated())
+    followed = waited(stage, Phase.PAUSED)
+    assert (followed.rollout.phase, exit_code(followed)) == (Phase.ROLLED_BACK, ExitCode.ROLLED_BACK)
+
+
 REFUSED = {
     "an unknown service": (["status", "wob"], 2, "there is no service 'wob' in projects/demo"),
     "an unknown revision": (["rollout", "web", "--candidate", "web-9"], 2, "has no revision 'web-9'"),
-    "conflicting flags": (["promote", "web", "--full", "--local", "--emulator", "x"], 2, "HOST:PORT"),
+    "conflicting flags": (["promote", "web", "--full", "--local", "--emulator", "x"], 2, "give one of them"),
 }
 
 
