@@ -281,7 +281,8 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
     if is_served(rollout, service):
         return _checked(rollout, observation) if rollout.phase is Phase.CHECKING else None
     elsewhere = service.shares_served != shares_of(wanted_split(rollout, service), service.latest_ready)
-    late = elsewhere and observation.now - rollout.since >= REFUSED_AFTER
+    untagged = service.settled and rollout.phase is Phase.CHECKING
+    late = (elsewhere or untagged) and observation.now - rollout.since >= REFUSED_AFTER
     exposed = rollout.phase in {Phase.STEPPING, Phase.BAKING, Phase.CHECKING}
     if exposed and ((service.settled and service.failed) or late):
         why = _one_line(service.message) or "it is not served"
@@ -380,7 +381,18 @@ def _settled(
     # Only an end is asked for again and again: a step that is not taken over is a reason to go back.
     again = rollout.phase.is_terminal and service.settled
     split = wanted_split(rollout, service) if again else None
+    if split and service.failed:
+        split = _without_unserved_tags(split, service)
     return Decision(rollout, split, reason, None, verdict, answer)
+
+
+def _without_unserved_tags(split: Split, service: ServiceState) -> Split:
+    """Return the split without tags that are not in force.
+
+    A tag on a revision that cannot serve, such as a deployment that failed, makes Cloud Run refuse the whole
+    split. It serves nobody, and must not keep users from being sent back.
+    """
+    return without_tags(split, tags_of(split).keys() - tags_of(service.served).keys())
 
 
 def _one_line(message: str) -> str:

@@ -29,6 +29,8 @@ ANOTHER_COMES = 20.0
 STARTED_AGAIN = 300.0
 """Seconds until a controller is started again that has given up."""
 MOST_STARTS = 40
+LOG = 500_000
+"""Entries that Cloud Logging keeps; users who meet errors write many."""
 RESUMED_AFTER = 60.0
 """Seconds between two looks of the person who resumes what is paused, once all is healed."""
 
@@ -58,6 +60,8 @@ class Crowd:
     probes: DrawnProbes
     first: str
     """The revision that there was before anybody acted."""
+    candidate: str = ""
+    """The revision that was deployed before anybody acted."""
     controllers: list[Actor] = field(default_factory=list)
     """Those that may be killed."""
     kills: int = 0
@@ -199,7 +203,7 @@ def a_crowd(
 ) -> Iterator[Crowd]:
     """Give a service with one revision and users, before anybody acts; the seed decides all that is drawn."""
     random.seed(seed)  # tenacity draws its pauses from there
-    with a_world(clock_of=ScheduledClock, **{"seed": seed, **settings}) as world:
+    with a_world(clock_of=ScheduledClock, **{"seed": seed, "log_capacity": LOG, **settings}) as world:
         observer, trace = observer_of(world.local), Trace(whole=whole_trace)
         scheduler = Scheduler(world.local, random.Random(f"{seed} turns"), observer, trace)
         clock = world.outside.clock

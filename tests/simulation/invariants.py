@@ -201,8 +201,11 @@ class ForeignIsKept(Invariant):
     def see(self, change: Change) -> None:
         if not change.by_controller:
             return
+        ready, left = change.before.ready, change.after.foreign_tags
+        # A tag on a revision that cannot serve makes Cloud Run refuse any split: it may be taken away.
+        tags = {tag: name for tag, name in change.before.foreign_tags.items() if tag in left or name in ready}
         for what, was, now in (
-            ("tags", change.before.foreign_tags, change.after.foreign_tags),
+            ("tags", tags, left),
             ("annotations", change.before.foreign_annotations, change.after.foreign_annotations),
         ):
             self.demand(was == now, f"the {what} of the owner were {was}, and are {now}")
@@ -360,7 +363,7 @@ class Observer:
     @property
     def is_whole(self) -> bool:
         """Whether all that the controller ever wrote was seen, and could be kept."""
-        return not self.raced and not self.was_deleted
+        return not (self.raced or self.was_deleted or self._eye.log_is_cut)
 
     @property
     def sight(self) -> Sight | None:
@@ -391,7 +394,7 @@ class Observer:
             return after.calm
         change = Change(before or after, after, call, self._is_race(before or after, after, call))
         if change.before.asked != after.asked:
-            self.by_hand = not after.by_controller
+            self.by_hand = not change.by_controller
         known = len(self.trail.transitions)
         for invariant in self.invariants:
             invariant.see(change)

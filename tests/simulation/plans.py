@@ -357,5 +357,5 @@ def prepare(crowd: Crowd, plan: Plan) -> None:
         newest = world.newest()
         world.set_traffic((Target(newest, 100), Target(newest, 0, "green")))
     world.set_annotations(team="payments")
-    world.deploy(**plan.candidate)
+    crowd.candidate = world.deploy(**plan.candidate)
     crowd.probes.complaints = ("GET / was answered with 500",) if plan.smoke_fails else ()

@@ -128,10 +128,9 @@ def _check_nothing_gross(crowd: Crowd, plan: Plan) -> None:
     changed = any(isinstance(disturbance, Changing) for disturbance in plan.disturbances)
     if unsafe or changed or float(plan.candidate.get("ERROR_SHARE", 0)) < GROSS:
         return
-    first = crowd.observer.commands.records[:1]
     for rollout in crowd.observer.commands.records:
         by_itself = rollout.phase is Phase.PROMOTED and rollout.by == CONTROLLER_ITSELF
-        if by_itself and rollout.candidate == first[0].candidate:
+        if by_itself and rollout.candidate == crowd.candidate:
             raise Violated(f"NothingGross: {rollout.candidate} was promoted: {rollout.reason}")
 
 

@@ -12,6 +12,7 @@ from world import CONTROLLER, SERVICE
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record
 from controller.core.rollout import Phase, Rollout
 from controller.emulator.server import LocalCloudRun
+from controller.gateways.audit_log import LOG_ID
 
 OURS = "cloud-run-canary/"
 """What the keys of the controller's own annotations begin with."""
@@ -70,10 +71,16 @@ class Eye:
 
     def __init__(self, local: LocalCloudRun) -> None:
         self._plane = local._emulator.control_plane
+        self._logs = local._emulator.logs
         self._name = f"projects/{local.settings.project}/locations/{local.settings.region}/services/{SERVICE}"
         self._key: tuple[Any, ...] = ()
         self._records: tuple[str, Rollout | None] = ("", None)
         self._sight: Sight | None = None
+
+    @property
+    def log_is_cut(self) -> bool:
+        """Whether entries of the audit trail had to make room for newer ones."""
+        return LOG_ID in self._logs.dropped_by_log
 
     def sight(self, elapsed: timedelta) -> Sight | None:
         """Return what is there now, the same object if nothing has changed; None if it is deleted."""

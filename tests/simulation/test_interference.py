@@ -6,16 +6,19 @@ from datetime import datetime
 
 import pytest
 from builders import a_policy
+from scene import both
 from world import QUICK, SERVICE, World, a_world
 
 from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
 from controller.core.policy_guards import CustomGuard
-from controller.core.record import ANNOTATION
+from controller.core.record import ANNOTATION, parse_record
 from controller.core.rollout import Event, Phase, Refuse
 from controller.core.traffic import Target
+from controller.emulator.settings import EtagMode
 from controller.engine.begin import Begun
+from controller.engine.commands import LATE_WRITE, obey
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
 from controller.ports import CloudRun, DeniedError, Metrics, ServiceChange, TransientError
@@ -235,6 +238,41 @@ def test_a_pause_that_a_late_write_of_the_loop_runs_over_is_given_again(world: W
     assert not late
     assert paused.phase is Phase.PAUSED
     assert '"phase":"paused"' in world.service().annotations[ANNOTATION]
+
+
+@pytest.mark.scenario(53)
+def test_a_rollback_that_a_late_write_undoes_when_it_is_in_force_is_given_again() -> None:
+    """A controller read before the rollback, and its write lands after all saw it served."""
+    with a_world(etag=EtagMode.IGNORE) as world:
+        world.pin()
+        stable = world.newest()
+        world.deploy()
+        run_until(world, Phase.STEPPING, 50)
+        before = world.outside.cloud_run.read_service(SERVICE)
+        late = [ServiceChange(SERVICE, before.etag, before.annotations, before.traffic)]
+        landed: list[datetime] = []
+        begun = world.local.now()
+
+        def land(seen: Pass) -> None:
+            assert seen.rollout is not None
+            if late and seen.rollout.observed_at is not None and seen.rollout.phase is Phase.ROLLED_BACK:
+                world.wait(LATE_WRITE.total_seconds() / 2)
+                world.outside.cloud_run.write_service(late.pop())
+                undone = world.service()
+                assert parse_record(undone.annotations[ANNOTATION]).phase is Phase.STEPPING
+                assert [target.percent for target in undone.traffic if target.percent] == [50, 50]
+                landed.append(world.local.now())
+
+        obeyed = obey(world.outside, SERVICE, Event.ROLLBACK, "ada", both(world.saw, land))
+        assert landed
+        assert landed[0] - begun > LATE_WRITE / 2
+        assert (obeyed.answer, obeyed.in_force) == (None, True)
+        rollout = parse_record(world.service().annotations[ANNOTATION])
+        assert (rollout.phase, rollout.reason) == (Phase.ROLLED_BACK, "rolled back by ada")
+        assert rollout.since > landed[0]
+        assert world.serving() == {stable: 100}
+        assert world.tags() == set()
+        assert world.follow(world.begin()).rollout == rollout
 
 
 @pytest.mark.scenario(55)

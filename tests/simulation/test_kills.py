@@ -15,6 +15,7 @@ SAMPLE = 4
 ENDS = {"good": Phase.PROMOTED, "bad": Phase.ROLLED_BACK}
 
 
+@pytest.mark.scenario(52)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_a_kill_at_any_call_changes_nothing(candidate: str, part: int) -> None:
@@ -23,6 +24,7 @@ def test_a_kill_at_any_call_changes_nothing(candidate: str, part: int) -> None:
         check_kill(candidate, EtagMode.IGNORE, point, moment)
 
 
+@pytest.mark.scenario(52)
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_a_kill_changes_nothing_where_etags_are_enforced(candidate: str) -> None:
     _, points = undisturbed(candidate, EtagMode.ENFORCE)

@@ -54,6 +54,7 @@ def told_once(crowd: Crowd) -> bool:
     return True
 
 
+@pytest.mark.scenario(51)
 @pytest.mark.parametrize("etag", EtagMode)
 @pytest.mark.parametrize("seed", range(4))
 def test_many_controllers_end_as_one_would(seed: int, etag: EtagMode) -> None:
@@ -68,6 +69,7 @@ def test_many_controllers_end_as_one_would(seed: int, etag: EtagMode) -> None:
         assert told_once(crowd)
 
 
+@pytest.mark.scenario(51)
 @pytest.mark.parametrize("etag", EtagMode)
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_many_controllers_take_a_bad_candidate_back(seed: int, etag: EtagMode) -> None:
@@ -80,6 +82,7 @@ def test_many_controllers_take_a_bad_candidate_back(seed: int, etag: EtagMode) -
         assert told_once(crowd)
 
 
+@pytest.mark.scenario(51, 53)
 @pytest.mark.parametrize("etag", EtagMode)
 @pytest.mark.parametrize("seed", range(20, 28))
 def test_rollback_wins_over_whatever_others_ask_for(seed: int, etag: EtagMode) -> None:
@@ -96,6 +99,7 @@ def test_rollback_wins_over_whatever_others_ask_for(seed: int, etag: EtagMode) -
         assert told_once(crowd)
 
 
+@pytest.mark.scenario(51, 53)
 @pytest.mark.parametrize("etag", EtagMode)
 @pytest.mark.parametrize("seed", range(30, 36))
 def test_no_command_is_lost_among_many_controllers(seed: int, etag: EtagMode) -> None:
@@ -110,6 +114,7 @@ def test_no_command_is_lost_among_many_controllers(seed: int, etag: EtagMode) ->
         assert told_once(crowd)
 
 
+@pytest.mark.scenario(49, 51)
 @pytest.mark.parametrize("etag", EtagMode)
 @pytest.mark.parametrize("seed", range(40, 44))
 def test_an_edit_by_hand_stands_among_many_controllers(seed: int, etag: EtagMode) -> None:

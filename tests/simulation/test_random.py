@@ -59,6 +59,7 @@ FAILED_ONCE = {
 """Plans in which something was violated, each shrunk, and what it was."""
 
 
+@pytest.mark.scenario(51, 52, 60)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + RUNS, CHUNK))
 def test_the_invariants_hold_whatever_happens(first: int) -> None:
     violations = [run_seed(seed).violation for seed in range(first, first + CHUNK)]

@@ -192,8 +192,8 @@ def test_a_manual_gate_never_opens_by_itself(stage: Stage) -> None:
     with pytest.raises(LeftError):
         stage.follow(stage.begin(gated()), stage.when(Phase.PAUSED, 5, leave))
     with stage.stays_as_it_is():
-        for _ in range(4):
-            stage.wait(6 * 3600)
+        for _ in range(3):
+            stage.wait(3600)
             stage.saw(reconcile(stage.outside, SERVICE, Memory()))
     assert stage.record.pause is Pause.GATE
     assert stage.record.reason.startswith("waits for a person to let it go on; errors: candidate ")

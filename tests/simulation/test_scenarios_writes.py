@@ -1,20 +1,28 @@
 """The scenarios of writes, races and interference."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import count
 
 import pytest
-from scene import LeftError, Stage, a_stage, steps, suffer
+from google.cloud import run_v2
+from scene import LeftError, Stage, Watch, a_stage, both, steps, suffer
 from structlog.testing import capture_logs
+from world import SERVICE, SimulatedClock
 
-from controller.core.rollout import Event, Phase
+from controller.core.record import ANNOTATION
+from controller.core.rollout import Event, Phase, Rollout
 from controller.core.traffic import Target
+from controller.core.trail import UNLOGGED, Transition, parse_transition
+from controller.core.units import parse_duration
 from controller.emulator.names import RevisionKey
 from controller.emulator.settings import EtagMode
 from controller.engine.loop import Ending
-from controller.engine.reconcile import Pass
-from controller.ports import ConflictError, ServiceChange
+from controller.engine.reconcile import Memory, Pass, reconcile
+from controller.ports import ConflictError, ServiceChange, TransientError
 
 
 @pytest.fixture
@@ -349,3 +357,254 @@ def test_a_controller_that_comes_late_to_a_bad_candidate_takes_it_back(stage: St
     stage.wait(3 * 3600)
     assert stage.follow(stage.begin()).rollout.phase is Phase.ROLLED_BACK
     assert stage.highest == 5
+
+
+# --- the Admin API away ---
+
+ADMIN_API = ("GetService", "ListServices", "UpdateService", "GetRevision", "ListRevisions")
+SOON = timedelta(minutes=1)
+
+
+def lose_the_admin_api(stage: Stage, duration: str = "1h") -> datetime:
+    """Let no call of the controller to Cloud Run through for a while; return when it is back."""
+    for method in ADMIN_API:
+        suffer(stage, kind="partition", method=method, **{"for": duration})
+    return stage.local.now() + parse_duration(duration)
+
+
+@pytest.mark.scenario(54)
+@pytest.mark.parametrize("methods", [ADMIN_API, ("GetRevision", "ListRevisions")])
+def test_the_deadline_of_readiness_passes_although_the_admin_api_is_away(
+    stage: Stage, methods: tuple[str, ...]
+) -> None:
+    stable = stage.newest()
+    stage.deploy(START_SECONDS="200")
+    begun = stage.begin(steps(ready_within="1m"))
+    for method in methods:
+        suffer(stage, kind="partition", method=method, **{"for": "2m"})
+    followed = stage.follow(begun)
+    assert (followed.ending, followed.rollout.phase) == (Ending.OVER, Phase.FAILED)
+    assert "was not ready within 1 minutes" in followed.rollout.reason
+    assert stage.story == [("waiting", "100/0"), ("failed", "100/0")]
+    assert stage.serving() == {stable: 100}
+
+
+@pytest.mark.scenario(54)
+def test_a_candidate_that_broke_while_the_admin_api_was_away_fails_when_it_is_back(stage: Stage) -> None:
+    stable = stage.newest()
+    stage.deploy(START_SECONDS="inf")
+    begun = stage.begin()
+    back = lose_the_admin_api(stage, "10m")
+    followed = stage.follow(begun)
+    assert (followed.ending, followed.rollout.phase) == (Ending.OVER, Phase.FAILED)
+    assert stage.story == [("waiting", "100/0"), ("failed", "100/0")]
+    assert timedelta(0) <= followed.rollout.since - back < SOON
+    assert stage.serving() == {stable: 100}
+
+
+@pytest.mark.scenario(54)
+def test_the_limit_of_a_step_passes_while_the_admin_api_is_away_for_an_hour_and_is_kept_when_it_is_back(
+    stage: Stage,
+) -> None:
+    stable = stage.newest()
+    stage.users(0)
+    stage.deploy()
+    begun = stage.begin(steps(hold={"at_least": "3m", "at_most": "10m"}, when_unsure="rollback"))
+    back: list[datetime] = []
+    away = stage.when(Phase.STEPPING, 5, lambda: back.append(lose_the_admin_api(stage)))
+    stage.outside = replace(stage.outside, clock=SimulatedClock(stage.local))  # looked at with each pass only
+    followed = stage.follow(begun, both(away, lambda _: stage.look()))
+    assert (followed.ending, followed.rollout.phase) == (Ending.OVER, Phase.ROLLED_BACK)
+    assert followed.rollout.reason.startswith("not decided within 10 minutes: ")
+    assert timedelta(0) <= followed.rollout.since - back[0] < SOON
+    assert stage.story[2:] == [("stepping", "95/5"), ("rolled_back", "100/0")]
+    assert stage.serving() == {stable: 100}
+
+
+@pytest.mark.scenario(54)
+def test_harm_that_begins_while_the_admin_api_is_away_is_undone_when_it_is_back(stage: Stage) -> None:
+    stable, candidate = stage.newest(), stage.deploy()
+    back: list[datetime] = []
+
+    def go_wrong() -> None:
+        stage.local.behave(candidate, error_share=0.5)
+        back.append(lose_the_admin_api(stage, "10m"))
+
+    followed = stage.roll_out(act=stage.when(Phase.STEPPING, 25, go_wrong))
+    assert followed.rollout.phase is Phase.ROLLED_BACK
+    assert timedelta(0) <= followed.rollout.since - back[0] < SOON
+    assert stage.story[3:] == [("stepping", "75/25"), ("rolled_back", "100/0")]
+    assert stage.serving() == {stable: 100}
+
+
+@pytest.mark.scenario(54)
+def test_a_rollback_that_cannot_be_written_is_on_record_and_in_force_when_the_admin_api_is_back(
+    stage: Stage,
+) -> None:
+    stable = stage.newest()
+    stage.deploy()
+    stage.run_until(Phase.STEPPING, 25)
+    between = stage.interrupted()
+    back: list[datetime] = []
+
+    def lose(_: ServiceChange) -> None:
+        if not back:
+            back.append(lose_the_admin_api(stage, "14m"))
+
+    between.before = lose
+    obeyed = stage.command(Event.ROLLBACK)
+    assert obeyed.in_force
+    assert stage.story[-2:] == [("stepping", "75/25"), ("rolled_back", "100/0")]
+    assert stage.reasons[-1] == "rolled back by ada"
+    assert timedelta(0) <= stage.record.since - back[0] < SOON
+    assert stage.serving() == {stable: 100}
+
+
+@pytest.mark.scenario(54)
+def test_a_rollback_that_finds_no_admin_api_says_so_and_given_again_it_is_done_when_it_is_back(
+    stage: Stage,
+) -> None:
+    stable = stage.newest()
+    stage.deploy()
+    stage.run_until(Phase.STEPPING, 25)
+    back = lose_the_admin_api(stage)
+    with pytest.raises(TransientError):
+        stage.command(Event.ROLLBACK)
+    assert stage.local.now() < back
+    assert stage.record.phase is Phase.STEPPING
+    stage.wait((back - stage.local.now()).total_seconds() - 30)
+    assert stage.command(Event.ROLLBACK).in_force
+    assert stage.story[-2:] == [("stepping", "75/25"), ("rolled_back", "100/0")]
+    assert stage.serving() == {stable: 100}
+
+
+# --- one pass over all services ---
+
+
+def another_service(stage: Stage, name: str, record: str) -> None:
+    """Let there be a service beside ours that has this record."""
+    template = run_v2.RevisionTemplate(containers=[{"image": "local", "command": ["sample"]}])
+    service = run_v2.Service(template=template, annotations={ANNOTATION: record})
+    stage.services.create_service(parent=stage.parent, service=service, service_id=name)
+    stage.wait(10)
+
+
+@pytest.mark.scenario(56)
+def test_a_broken_record_and_a_broken_policy_stop_no_check_of_the_others(stage: Stage) -> None:
+    candidate = stage.deploy()
+    stage.run_until(Phase.STEPPING, 5)
+    record = json.loads(stage.service().annotations[ANNOTATION])
+    policy = {**record["policy"], "steps": ["200%"]}
+    broken = {"aaa": "{damaged", "bbb": json.dumps({**record, "service": "bbb", "policy": policy})}
+    for name, text in broken.items():
+        another_service(stage, name, text)
+    before = [stage.services.get_service(name=f"{stage.parent}/services/{name}") for name in broken]
+    codes = []
+    for _ in range(45):
+        said = stage.canary("check")
+        codes.append(said.code)
+        lines = [line for line in said.text.splitlines() if line.startswith((*broken, SERVICE))]
+        assert [line.split()[0] for line in lines] == [*broken, SERVICE]
+        assert all("cannot be read" in line for line in lines[:2])
+        stage.look()
+        stage.wait(60)
+    assert set(codes) == {2}
+    assert stage.story == GOLDEN
+    assert stage.serving() == {candidate: 100}
+    assert before == [stage.services.get_service(name=one.name) for one in before]
+
+
+# --- what is told ---
+
+
+def trail_of(stage: Stage) -> list[Transition]:
+    return [parse_transition(entry.payload) for entry in stage.outside.audit_log.read_entries(SERVICE)]
+
+
+def on_record(stage: Stage) -> list[Rollout]:
+    """Each state that a rollout on record entered, as it was before it was in force."""
+    first: dict[tuple[str, int], Rollout] = {}
+    for tick in stage.ticks:
+        if tick.record:
+            first.setdefault((tick.record.id, tick.record.number), tick.record)
+    return [replace(record, observed_at=None) for record in first.values()]
+
+
+def hold_what_is_told_to_the_record(stage: Stage) -> None:
+    """From now on, whenever the controller waits: nothing is told before it is on record."""
+
+    def compare() -> None:
+        assert all(told.after.number <= stage.record.number for told in trail_of(stage))
+
+    stage.outside = replace(stage.outside, clock=Watch(stage.outside.clock, compare))
+
+
+def another_controller(stage: Stage) -> Callable[[Pass], None]:
+    memory = Memory()
+
+    def act(_: Pass) -> None:
+        stage.wait(1)
+        with suppress(ConflictError):
+            reconcile(stage.outside, SERVICE, memory)
+
+    return act
+
+
+def lose_answers(stage: Stage) -> None:
+    suffer(stage, kind="lost-answer", method="UpdateService", every=2)
+    suffer(stage, kind="lost-answer", method="WriteLogEntries", every=2)
+
+
+def write_in_between(stage: Stage) -> None:
+    """Let somebody write just before each second write of the controller, whose decision is void then."""
+    writes = count()
+
+    def annotate(_: ServiceChange) -> None:
+        if (number := next(writes)) % 2 == 0:
+            stage.set_annotations(note=f"{number}")
+
+    stage.interrupted().before = annotate
+
+
+TROUBLES: dict[str, Callable[[Stage], object]] = {
+    "nothing": lambda _: None,
+    "answers are lost": lose_answers,
+    "somebody writes in between": write_in_between,
+}
+
+
+@pytest.mark.scenario(60)
+@pytest.mark.parametrize("controllers", [1, 2])
+@pytest.mark.parametrize("errors", ["0", "0.4"])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_each_transition_is_told_once_after_its_write_and_as_it_was(
+    trouble: str, errors: str, controllers: int
+) -> None:
+    with a_stage(etag=EtagMode.ENFORCE) as stage:
+        stage.strict = controllers == 1  # two look twice as often
+        stage.deploy(ERROR_SHARE=errors)
+        begun = stage.begin(steps(steps=["50%"], hold={"at_least": "1m"}, bake="1m"))
+        hold_what_is_told_to_the_record(stage)
+        TROUBLES[trouble](stage)
+        stage.follow(begun, another_controller(stage) if controllers == 2 else None)
+        trail = trail_of(stage)
+        assert [told.after for told in trail] == on_record(stage)
+        assert [told.after.number for told in trail] == list(range(len(trail)))
+        assert trail[0].before is None
+        assert all(told.time == told.after.since for told in trail)
+        assert UNLOGGED not in stage.service().annotations
+
+
+@pytest.mark.scenario(60)
+def test_a_decision_that_is_void_because_somebody_wrote_is_never_told(stage: Stage) -> None:
+    """The traffic is edited just before the write of a step: there is no such step, and no word of it."""
+    stable, candidate = stage.newest(), stage.deploy()
+    stage.run_until(Phase.STEPPING, 25)
+    late = captured(stage, LATE["the loop's next step"])
+    assert '"step":2' in late.annotations[ANNOTATION]
+    told = trail_of(stage)
+    stage.set_traffic((Target(stable, 60), Target(candidate, 40)))
+    stage.follow(stage.begin(candidate=candidate))
+    *before, last = trail_of(stage)
+    assert before == told
+    assert (last.event, last.after.phase) == (Event.EDITED, Phase.SUPERSEDED)
