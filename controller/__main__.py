@@ -37,8 +37,6 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):  # what an encoding lacks must not end a rollout
             stream.reconfigure(errors="backslashreplace")
     code = _run()
-    for number in STOPPING:  # it ends already
-        signal.signal(number, signal.SIG_IGN)
     try:
         if sys.stdout:  # None where it was closed before the start
             sys.stdout.flush()
@@ -51,12 +49,19 @@ def _run() -> int:
     try:
         from controller.cli.main import run  # noqa: PLC0415 -- a signal may come while this loads
 
-        return run()
+        code = run()
+        _end_quietly()
     except Stopped as stopped:
         words, code = STOPPING[stopped.args[0]]
         goes_on = "a rollout stays as it is, and the same command goes on with it"
         print(f"canary: {words}; {goes_on}", file=sys.stderr)  # noqa: T201
-        return code
+    return code
+
+
+def _end_quietly() -> None:
+    """Ignore signals from here on: it ends already."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from controller.core.rollout import Pause, Phase, Rollout
 from controller.core.traffic import Split, Target
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+ID = "1f2e3d4c"
 STABLE, CANDIDATE = "web-00001-abc", "web-00002-def"
 BOUNDS = tuple(10 * 1.1**i for i in range(135))
 
@@ -24,7 +25,7 @@ def a_policy(**fields: Any) -> Policy:
 def a_rollout(phase: Phase = Phase.STEPPING, step: int = 0, **fields: Any) -> Rollout:
     policy = fields.pop("policy", None) or a_policy()
     rollout = Rollout(
-        id="1f2e3d4c",
+        id=ID,
         service="web",
         stable=STABLE,
         candidate=CANDIDATE,

@@ -24,7 +24,6 @@ def check(
     To be run on a schedule: a rollout moves by one step a pass, on the same evidence as if it was followed.
     The exit code is that of the worst service.
     """
-    from controller.engine.reconcile import Memory
     from controller.engine.sweep import sweep
 
     codes: list[ExitCode] = []
@@ -33,7 +32,7 @@ def check(
         print(_json(checked) if as_json else _line(checked), flush=True)
         codes.append(_code(checked))
 
-    sweep(connected(project, region, emulator, local=local), lambda _: Memory(), on_checked)
+    sweep(connected(project, region, emulator, local=local), on_checked)
     if not codes and not as_json:
         print("No service has a rollout on record; begin one with: canary rollout SERVICE")
     raise typer.Exit(max(codes, key=_WORSE.index, default=ExitCode.DONE))

@@ -23,7 +23,8 @@ def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitC
         elif not begun.opened:
             view.said(_found(begun.rollout, request))
         followed = follow(outside, begun.rollout, view.saw)
-        if not begun.queued or not followed.rollout.phase.is_terminal:
+        replaced = followed.ending is Ending.REPLACED
+        if not begun.queued or not (followed.rollout.phase.is_terminal or replaced):
             view.ended(followed.rollout, ending_text(followed))
             return exit_code(followed)
 
@@ -92,8 +93,6 @@ def _end_of(rollout: Rollout) -> str:
             return f"Rolled back: {rollout.stable} {everybody}. {reason}"
         case Phase.FAILED if not rollout.stable:
             return f"Failed: {rollout.candidate} {everybody}, as there is no other. {reason}"
-        case Phase.WAITING:
-            return f"Overdue: {reason} To wait on: canary rollout {rollout.service}"
         case Phase.FAILED:
             return f"Failed: {rollout.stable} still {everybody}. {reason}"
         case Phase.SUPERSEDED:

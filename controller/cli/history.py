@@ -49,10 +49,8 @@ def history(
     transitions = _transitions(connected(project, region, emulator, local=local), name, rollout, limit)
     if as_json:
         _print_json(transition_as_plain(transition) for transition in transitions)
-    elif transitions:
-        _print_table([_row(transition) for transition in transitions], ("time", "rollout", *_COLUMNS))
     else:
-        print(f"No transition of {name} is in the audit log; entries can take a minute to be seen.")
+        _print_table(name, [_row(transition) for transition in transitions], _HAPPENED)
 
 
 def replay(
@@ -77,15 +75,14 @@ def replay(
     replayed = list(replayed_of(outside.metrics, transitions))
     if as_json:
         _print_json(_replayed_as_plain(each) for each in replayed)
-    elif replayed:
-        _print_table([_replayed_row(each) for each in replayed], ("time", "rollout", "then", "today", "why"))
     else:
-        print(f"No transition of {name} is in the audit log; entries can take a minute to be seen.")
+        _print_table(name, [_replayed_row(each) for each in replayed], _REPLAYED)
     if any(each.differs for each in replayed):
         raise typer.Exit(ExitCode.UNSURE)
 
 
-_COLUMNS = ("event", "phase", "users", "by", "reason")
+_HAPPENED = ("time", "rollout", "event", "phase", "users", "by", "reason")
+_REPLAYED = ("time", "rollout", "then", "today", "why")
 
 
 def _transitions(outside: "Outside", service: str, rollout: str, limit: int) -> "list[Transition]":
@@ -113,6 +110,8 @@ def _replayed_row(replayed: "Replayed") -> tuple[str, ...]:
     place = (f"{transition.time:%Y-%m-%d %H:%M:%S}", transition.after.id, then)
     if decision is None:
         return (*place, "-", "opened; not decided on evidence")
+    if replayed.problem:
+        return (*place, "cannot tell", replayed.problem)
     today = f"{decision.rollout.phase.value} {decision.rollout.percent} %"
     why = decision.reason if replayed.differs else transition.after.reason
     if replayed.other_evidence:
@@ -131,6 +130,7 @@ def _replayed_as_plain(replayed: "Replayed") -> dict[str, Any]:
         "reason": transition.after.reason,
         "differs": replayed.differs,
         "other_evidence": replayed.other_evidence,
+        "problem": replayed.problem,
     }
     if decision:
         plain["today"] = {
@@ -153,7 +153,10 @@ def _print_json(values: Iterable[dict[str, Any]]) -> None:
         print(json.dumps(plain_values(value)))
 
 
-def _print_table(rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+def _print_table(service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+    if not rows:
+        print(f"No transition of {service} is in the audit log; entries can take a minute to be seen.")
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -113,14 +113,12 @@ def policy_of(file: Path | None) -> "Policy":
 
 def who() -> str:
     """Return who is asking, for the record: the job, the build, or the user."""
+    from controller.core.plain_text import LONGEST_NAME, plain
+
     for variable, kind in (("CLOUD_RUN_EXECUTION", "job execution"), ("BUILD_ID", "build")):
         if name := os.environ.get(variable):
-            return _plain(f"{kind} {name}")
+            return plain(f"{kind} {name}", LONGEST_NAME)
     try:
-        return _plain(getpass.getuser())
+        return plain(getpass.getuser(), LONGEST_NAME)
     except (KeyError, OSError):
         return "somebody"
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:80]

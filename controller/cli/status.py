@@ -31,7 +31,7 @@ WaitFor = Annotated[
     typer.Option(
         "--wait-for",
         metavar="PHASE",
-        help="Wait until it is in this phase, such as paused. Ends with 0 only if it gets there.",
+        help="Wait until it is in this phase, such as paused; 0 only if it is seen there.",
     ),
 ]
 Timeout = Annotated[
@@ -53,6 +53,8 @@ def status(
 ) -> None:
     """Show where the rollout of a service stands, and what its evidence says now. Changes nothing."""
     if wait or wait_for or timeout:
+        if policy:
+            raise typer.BadParameter("it is compared where status does not wait", param_hint="--policy")
         outside = connected(project, region, emulator, local=local)
         phase, at_most = _phase(wait_for), _duration(timeout)
         raise typer.Exit(_waited(outside, checked_service(service), phase, at_most, as_json=as_json))

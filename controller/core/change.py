@@ -13,13 +13,13 @@ MOST_ANNOTATIONS = 256 * 1024
 class Change:
     """What is to be written; what is not named here stays as it is.
 
-    An annotation that is None is taken away. A split of None leaves the traffic alone. `reason` is for
-    people.
+    An annotation that is None is taken away. A split of None leaves the traffic alone. `done` says for people
+    what it is.
     """
 
-    reason: str
     annotations: Mapping[str, str | None] = field(default_factory=dict)
     split: Split | None = None
+    done: str = ""
 
     def applied_to(self, annotations: Mapping[str, str]) -> dict[str, str]:
         """Return a service's annotations after the change."""

@@ -44,6 +44,8 @@ class Command:
     event: Event
     by: str
     id: str
+    rollout: str
+    """The id of the rollout that it is about: no other one obeys it."""
     past: int | None = None
     to: str = ""
     """The revision that a rollback goes to; stable if it is not given."""
@@ -96,8 +98,13 @@ def decide(rollout: Rollout, observation: Observation, command: Command | None =
     return Decision(after, split, after.reason, event, verdict)
 
 
+_ANOTHERS = Refuse("another rollout began in the meantime; give the command again")
+
+
 def _objection(rollout: Rollout, observation: Observation, command: Command) -> Stay | Refuse | None:
     """Return why a command must not be obeyed: readiness and a way back are required of a person, too."""
+    if command.rollout != rollout.id:
+        return _ANOTHERS
     if command.to == rollout.candidate:
         return Refuse(f"{command.to} is the candidate; to send it all users: canary promote --full")
     onwards = {Event.PROMOTE, Event.PROMOTE_FULL, *({Event.RESUME} if rollout.at_gate else ())}
@@ -107,8 +114,8 @@ def _objection(rollout: Rollout, observation: Observation, command: Command) -> 
         return Stay("it is past that step already")
     candidate = observation.candidate
     if candidate is None or not candidate.ready:
-        state = _state_of(candidate) if candidate else f"the candidate {rollout.candidate} was deleted"
-        return Refuse(f"{state}; wait, or roll back")
+        state = _state_of(candidate) if candidate else f"{rollout.candidate} was deleted"
+        return Refuse(f"the candidate {state}; wait, or roll back")
     if rollout.percent == 0 and (observation.stable is None or not observation.stable.ready):
         return Refuse(f"stable {rollout.stable} is not ready, so there would be no way back")
     return None
@@ -140,8 +147,8 @@ def _own_tags(rollout: Rollout) -> dict[str, str]:
 
 
 def _ends_on_latest(rollout: Rollout, service: ServiceState) -> bool:
-    if service.latest_ready != rollout.candidate:
-        return False
+    if {service.latest_ready, service.latest_created} != {rollout.candidate}:
+        return False  # what is being deployed would get all users
     choice = rollout.policy.after_promotion
     return choice is AfterPromotion.LATEST or (choice is AfterPromotion.AS_FOUND and rollout.follows_latest)
 
@@ -152,12 +159,14 @@ def is_served(rollout: Rollout, service: ServiceState) -> bool:
     While it is under way nothing else may be changing, either: what is in force must last. An end does not
     wait for a revision that is being deployed meanwhile.
     """
+    return _is_in_place(rollout, service) and (service.settled or rollout.phase.is_terminal)
+
+
+def _is_in_place(rollout: Rollout, service: ServiceState) -> bool:
+    """Tell whether the shares of the rollout are served, and while it is checked its tags, too."""
     wanted = shares_of(wanted_split(rollout, service), service.latest_ready)
-    tagged = (
-        rollout.phase is not Phase.CHECKING or _own_tags(rollout).items() <= tags_of(service.served).items()
-    )
-    lasting = service.settled or rollout.phase.is_terminal
-    return lasting and service.shares_served == wanted and tagged
+    tagged = _own_tags(rollout).items() <= tags_of(service.served).items()
+    return service.shares_served == wanted and (tagged or rollout.phase is not Phase.CHECKING)
 
 
 def needs_evidence(rollout: Rollout) -> bool:
@@ -280,9 +289,7 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
     service = observation.service
     if is_served(rollout, service):
         return _checked(rollout, observation) if rollout.phase is Phase.CHECKING else None
-    elsewhere = service.shares_served != shares_of(wanted_split(rollout, service), service.latest_ready)
-    untagged = service.settled and rollout.phase is Phase.CHECKING
-    late = (elsewhere or untagged) and observation.now - rollout.since >= REFUSED_AFTER
+    late = not _is_in_place(rollout, service) and observation.now - rollout.since >= REFUSED_AFTER
     exposed = rollout.phase in {Phase.STEPPING, Phase.BAKING, Phase.CHECKING}
     if exposed and ((service.settled and service.failed) or late):
         why = _one_line(service.message) or "it is not served"
@@ -292,14 +299,16 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
 
 def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
     """Make sure of the way back before the first user is sent to the candidate."""
-    stable = observation.stable
+    stable, candidate = observation.stable, observation.candidate
     if stable and not stable.known:
-        return None
+        return _of_checks_that_last(rollout, observation, f"stable {_state_of(stable)}")
     if rollout.stable and (stable is None or not stable.ready):
         state = "was deleted" if stable is None else "is not ready"
         return Event.UNFIT, f"stable {rollout.stable} {state}, so there would be no way back", CONTROLLER
-    if observation.candidate is None or not observation.candidate.ready:
+    if candidate is None:
         return None
+    if not candidate.ready:
+        return _of_checks_that_last(rollout, observation, f"the candidate {_state_of(candidate)}")
     if needs_smoke_test(rollout, observation.service):
         if observation.smoke is None:
             return None
@@ -307,6 +316,14 @@ def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
             return Event.UNFIT, f"the smoke test failed: {'; '.join(observation.smoke)}", CONTROLLER
     way_back = f"{rollout.stable} is ready as the way back" if rollout.stable else "no other was ever ready"
     return Event.CHECKED, f"checks passed: {way_back}", CONTROLLER
+
+
+def _of_checks_that_last(rollout: Rollout, observation: Observation, why: str) -> Happened | None:
+    """Give checks up that cannot be made for as long as the candidate may take to become ready."""
+    limit = rollout.policy.ready_within
+    if observation.now - rollout.since < limit:
+        return None
+    return Event.UNFIT, f"not checked within {_minutes(limit)}: {why}", CONTROLLER
 
 
 def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdict | None) -> Happened | None:
@@ -344,26 +361,33 @@ def _of_the_limit(rollout: Rollout, observation: Observation, verdict: Verdict) 
         return None
     candidate = observation.candidate
     passes = verdict.value is VerdictValue.PASS
-    why = f"the evidence passes, but {_state_of(candidate)}" if passes and candidate else verdict.reason
+    why = (
+        f"the evidence passes, but the candidate {_state_of(candidate)}"
+        if passes and candidate
+        else verdict.reason
+    )
     overdue = f"not decided within {_minutes(rollout.hold.at_most)}: {why}"
     match rollout.policy.when_unsure:
         case WhenUnsure.ROLLBACK:
             return Event.GAVE_UP, overdue, CONTROLLER
         case WhenUnsure.ADVANCE if verdict.value is VerdictValue.UNSURE:
-            return Event.PASSED, f"{overdue}; the policy advances when unsure", CONTROLLER
+            onwards = Event.GATED if rollout.gate else Event.PASSED
+            return onwards, f"{overdue}; the policy advances when unsure", CONTROLLER
         case WhenUnsure.ADVANCE | WhenUnsure.HOLD:
             return Event.STUCK, overdue, CONTROLLER
 
 
-def _state_of(candidate: RevisionState) -> str:
-    if candidate.known:
-        return f"the candidate {candidate.name} is not ready"
-    return f"the candidate {candidate.name} cannot be read: {_one_line(candidate.message)}"
+def _state_of(revision: RevisionState) -> str:
+    if revision.known:
+        return f"{revision.name} is not ready"
+    return f"{revision.name} cannot be read: {_one_line(revision.message)}"
 
 
 def _answer(rollout: Rollout, observation: Observation, command: Command | None) -> Stay | Refuse | None:
     if command is None:
         return None
+    if command.rollout != rollout.id:
+        return _ANOTHERS
     after = moved(rollout, command.event, observation.now, "", command.by)
     return after if isinstance(after, Stay | Refuse) else None
 

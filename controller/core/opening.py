@@ -10,7 +10,7 @@ from controller.core.observation import RevisionState, ServiceState
 from controller.core.pause_ahead import read_pause_ahead
 from controller.core.policy import Policy
 from controller.core.rollout import Pause, Phase, Rollout, rollout_id
-from controller.core.traffic import Split, follows_latest, shares_of, without_tags, written
+from controller.core.traffic import ALL, Split, follows_latest, shares_of, without_tags, written
 
 HALF = 50
 
@@ -181,7 +181,7 @@ def _serving(service: ServiceState, previous: Rollout | None) -> dict[str, int]:
         return service.shares_served
     if previous.phase.is_terminal:
         return service.shares_wanted
-    return {previous.stable: 100}
+    return {previous.stable or previous.candidate: ALL}
 
 
 def _tags_left(previous: Rollout | None) -> tuple[str, ...]:

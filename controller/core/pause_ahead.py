@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from controller.core.change import Change
 from controller.core.observation import ServiceState
+from controller.core.plain_text import LONGEST_NAME, plain
 from controller.core.rollout import Stay
 from controller.core.traffic import (
     ALL,
@@ -19,7 +20,6 @@ from controller.core.traffic import (
 
 PAUSED = "cloud-run-canary/paused"
 """The key of the annotation."""
-LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def read_pause_ahead(service: ServiceState) -> PauseAhead | None:
     if text is None:
         return None
     try:
-        plain = json.loads(text)
-        return PauseAhead(str(plain["by"])[:LONGEST_NAME], plain["follows_latest"] is True)
+        read = json.loads(text)
+        return PauseAhead(plain(str(read["by"]), LONGEST_NAME), read["follows_latest"] is True)
     except (ValueError, TypeError, KeyError, RecursionError):
         return PauseAhead("somebody", follows_latest=False)
 
@@ -52,7 +52,7 @@ def pause_ahead(service: ServiceState, by: str) -> Change | Stay:
     follows = follows_latest(service.traffic) and bool(service.latest_ready)
     text = json.dumps({"by": by, "follows_latest": follows}, sort_keys=True)
     reason = "the next rollout begins paused, and no user is sent to a new revision until somebody resumes"
-    return Change(reason, {PAUSED: text}, _pinned(service) if follows else None)
+    return Change({PAUSED: text}, _pinned(service) if follows else None, done=reason)
 
 
 def resume_ahead(service: ServiceState) -> Change | Stay:
@@ -61,20 +61,26 @@ def resume_ahead(service: ServiceState) -> Change | Stay:
     if mark is None:
         return Stay("it is not paused")
     if not mark.follows_latest:
-        return Change("the next rollout begins at once", {PAUSED: None})
+        return Change({PAUSED: None}, done="the next rollout begins at once")
     split = with_latest(service)
     if split is None:
         reason = (
             f"the next rollout begins at once; traffic stays pinned, as LATEST would send all users to"
-            f" {service.latest_ready}"
+            f" {service.latest_created}"
         )
-        return Change(reason, {PAUSED: None})
-    return Change("the next rollout begins at once, and traffic follows LATEST again", {PAUSED: None}, split)
+        return Change({PAUSED: None}, done=reason)
+    return Change(
+        {PAUSED: None}, split, done="the next rollout begins at once, and traffic follows LATEST again"
+    )
 
 
 def with_latest(service: ServiceState) -> Split | None:
-    """Return the split with LATEST in place of the revision that it is now; None where that moves users."""
-    if shares_of(service.traffic, service.latest_ready) != {service.latest_ready: ALL}:
+    """Return the split with LATEST in place of the revision that it is now; None where that moves users.
+
+    A revision that is still starting would get them, too, as soon as it is ready.
+    """
+    only = {service.latest_created: ALL}
+    if service.latest_ready != service.latest_created or service.shares_wanted != only:
         return None
     return (Target(LATEST, ALL), *split_between({}, tags_of(service.traffic)))
 

@@ -13,6 +13,8 @@ may do it on the spot, to keep the quotation short.
 from collections.abc import Mapping
 from typing import Any, Final
 
+LONGEST_NAME: Final = 100
+"""Of who asked, in characters."""
 LONGEST: Final = 4000
 """More of one text than this helps nobody."""
 

@@ -35,7 +35,7 @@ def release(service: ServiceState, rollout: Rollout | None) -> Change | Stay | R
     kept = replace(service, traffic=without_tags(service.traffic, tags))
     latest, how = _latest_again(kept, rollout)
     split = latest or (kept.traffic if kept.traffic != service.traffic else None)
-    return Change(f"canary has let go of it; {how}", dict.fromkeys(OWN), split)
+    return Change(dict.fromkeys(OWN), split, done=f"canary has let go of it; {how}")
 
 
 def _latest_again(service: ServiceState, rollout: Rollout | None) -> tuple[Split | None, str]:
@@ -46,6 +46,6 @@ def _latest_again(service: ServiceState, rollout: Rollout | None) -> tuple[Split
         return None, f"traffic stays as it is: {written(service.shares_wanted)}"
     split = with_latest(service)
     if split is None:
-        why = f"LATEST would send all users to {service.latest_ready}"
+        why = f"LATEST would send all users to {service.latest_created}"
         return None, f"traffic stays pinned ({written(service.shares_wanted)}), as {why}"
     return split, "traffic follows LATEST again"

@@ -16,13 +16,12 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.core.evidence import Window
-from controller.core.plain_text import plain
+from controller.core.plain_text import LONGEST_NAME, plain
 from controller.core.policy import Hold, Policy
 from controller.core.policy_fields import Gate
 from controller.core.traffic import ALL, tag_for
 
 LONGEST_REASON = 1000
-LONGEST_NAME = 100
 WINDOWS_KEPT = 50
 """So that a record never outgrows what `parse_record` reads, whatever a revision says of itself."""
 
@@ -279,7 +278,7 @@ class Rollout:
     @property
     def held(self) -> bool:
         """Tell whether the policy's time ran out, so that a person has to look."""
-        return self.pause is Pause.LIMIT or (self.overdue and self.phase is Phase.WAITING)
+        return self.pause is Pause.LIMIT
 
     @property
     def gate(self) -> Gate | None:
@@ -340,6 +339,8 @@ def _after(rollout: Rollout, event: Event, move: Phase | Next | Stay | Refuse) -
             return _onwards(rollout, move)
         case Phase.PAUSED if rollout.pause is Pause.PERSON:
             return _PAUSED_ALREADY
+        case Phase.ROLLED_BACK if event is Event.BROKEN and rollout.paused_phase is Phase.WAITING:
+            return _entered(rollout, Phase.FAILED, rollout.step)
         case Phase.ROLLED_BACK if not rollout.stable:
             return NO_WAY_BACK if event in COMMANDS else _entered(rollout, Phase.FAILED, rollout.step)
         case Phase.BAKING if rollout.paused_phase is Phase.WAITING:
@@ -380,7 +381,9 @@ def _entered(rollout: Rollout, phase: Phase, step: int) -> Rollout:
 def observed(rollout: Rollout, now: datetime) -> Rollout:
     """Return the rollout with its split seen served, and its evidence counting from the settle time on."""
     counts = rollout.phase in {Phase.STEPPING, Phase.BAKING}
-    window = Window(rollout.percent, now + rollout.policy.settle)
+    # Clocks differ and are set back: windows never overlap.
+    begun = max([now, *(window.end for window in rollout.windows if window.end)])
+    window = Window(rollout.percent, begun + rollout.policy.settle)
     return replace(
         rollout, observed_at=now, windows=(*rollout.windows, window) if counts else rollout.windows
     )

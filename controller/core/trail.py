@@ -6,7 +6,7 @@ audit log. So none is lost with the controller that made it, and none is told th
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -110,17 +110,24 @@ def parse_transition(plain: object) -> Transition:
     return transition
 
 
-def write_unlogged(transitions: Iterable[Transition]) -> str:
-    """Return transitions as the text of the annotation; "" for none."""
-    texts: list[str] = []
+def those_that_fit(transitions: Sequence[Transition]) -> tuple[Transition, ...]:
+    """Return the newest transitions that the annotation has room for."""
     room = LONGEST_UNLOGGED - 1  # for the last bracket; each text has the first one or a comma before it
-    for transition in reversed(list(transitions)):
-        text = json.dumps(transition_as_plain(transition), separators=(",", ":"), sort_keys=True)
-        room -= len(text) + 1
+    for number, transition in enumerate(reversed(transitions)):
+        room -= len(_text(transition)) + 1
         if room < 0:
-            break
-        texts.append(text)
-    return f"[{','.join(reversed(texts))}]" if texts else ""
+            return tuple(transitions[len(transitions) - number :])
+    return tuple(transitions)
+
+
+def write_unlogged(transitions: Iterable[Transition]) -> str:
+    """Return transitions, which must fit, as the text of the annotation; "" for none."""
+    texts = [_text(transition) for transition in transitions]
+    return f"[{','.join(texts)}]" if texts else ""
+
+
+def _text(transition: Transition) -> str:
+    return json.dumps(transition_as_plain(transition), separators=(",", ":"), sort_keys=True)
 
 
 def parse_unlogged(text: str) -> tuple[Transition, ...]:

@@ -17,7 +17,15 @@ from controller.core.trail import (
     transition_as_plain,
 )
 from controller.engine.outside import Outside
-from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, DeniedError, Severity, TransientError
+from controller.ports import (
+    ROLLOUT_LABEL,
+    AuditEntry,
+    CanaryError,
+    ConflictError,
+    DeniedError,
+    Severity,
+    TransientError,
+)
 
 log = structlog.get_logger()
 
@@ -31,6 +39,8 @@ class LogMemory:
 
     logged: frozenset[str] = frozenset()
     again_at: datetime | None = None
+    denied: bool = False
+    """Whether nothing may be put there, so that waiting for it is of no use."""
 
 
 def unlogged_of(service: ServiceState) -> tuple[Transition, ...]:
@@ -53,14 +63,14 @@ def log_transitions(outside: Outside, memory: LogMemory, transitions: Sequence[T
         return
     try:
         outside.audit_log.write_entries([entry_of(transition) for transition in news])
-    except (TransientError, DeniedError) as error:
+    except (TransientError, ConflictError, DeniedError) as error:
         if memory.again_at is None:
             log.warning("the audit log cannot be written; the rollout goes on", error=str(error))
-        memory.again_at = now + REST
+        memory.again_at, memory.denied = now + REST, isinstance(error, DeniedError)
         return
     except CanaryError as error:  # it would be refused each time
         log.warning("the audit log refuses an entry, which is left out", error=str(error))
-    memory.again_at = None
+    memory.again_at, memory.denied = None, False
     memory.logged = frozenset(transition.id for transition in transitions)
 
 
@@ -102,7 +112,8 @@ def transitions_of(entries: Iterable[AuditEntry]) -> list[Transition]:
         is_on_the_way = (*key, each.after.since) in went_on
         if key not in by_number or is_on_the_way:
             by_number[key] = each
-    return sorted(by_number.values(), key=lambda each: (each.time, each.after.number))
+    # By what is on record: clocks differ, and are set back.
+    return sorted(by_number.values(), key=lambda each: (each.after.started_at, each.after.number))
 
 
 def _severity(transition: Transition) -> Severity:

@@ -48,8 +48,8 @@ class Begun:
 def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     """Find or open the rollout that the request is about.
 
-    Raises OpeningRefused, and what the ports raise. Nothing is written then, but for a ConflictError after
-    writes whose replies were lost: begun again, it goes on with what was written.
+    Raises OpeningRefused, when nothing is written, and what the ports raise, when something may be: begun
+    again, it goes on with that.
     """
     return until_it_works(outside, AT_FIRST, lambda: _begin(outside, request))
 
@@ -113,7 +113,7 @@ def _check_reads(outside: Outside, rollout: Rollout) -> None:
     """Read once, before anything is written, what each pass will have to read."""
     outside.cloud_run.read_revision(rollout.service, rollout.candidate)
     until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
-    pair = (rollout.stable, rollout.candidate)
+    pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
     custom = rollout.policy.guards.custom
     outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until, custom=custom)
 

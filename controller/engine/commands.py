@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from controller.core.change import Change
 from controller.core.decision import Command
@@ -14,7 +15,7 @@ from controller.core.rollout import Event, Refuse, Rollout, Stay, command_id
 from controller.core.trail import UNLOGGED
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.begin import open_on
-from controller.engine.loop import UNOBSERVED_PAUSE, OnPass, Passes
+from controller.engine.loop import PATIENCE, UNOBSERVED_PAUSE, OnPass, Passes
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
@@ -50,42 +51,50 @@ class Obeyed:
 def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass, to: str = "") -> Obeyed:
     """Give a person's command, and give it again until it is on record and in force.
 
-    `to` is the revision that a rollback goes to. Raises NoRolloutError where there is nothing to command.
+    `to` is the revision that a rollback goes to. A rollback waits out an outage; other commands give up soon.
+    Raises NoRolloutError where there is nothing to command.
     """
-    rollout = until_it_works(outside, AT_FIRST, lambda: read_rollout(outside.cloud_run.read_service(service)))
-    target = until_it_works(outside, EFFECT_PATIENCE, lambda: _target(outside, service, to)) if to else None
-    now = outside.clock.now()
-    command = Command(event, by, command_id(event, by, now), past=rollout.step if rollout else None, to=to)
+    patience = PATIENCE if event is Event.ROLLBACK else AT_FIRST
+    rollout = until_it_works(outside, patience, lambda: read_rollout(outside.cloud_run.read_service(service)))
+    target = until_it_works(outside, patience, lambda: _target(outside, service, to)) if to else None
+    command_of = partial(Command, event, by, command_id(event, by, outside.clock.now()), to=to)
     if rollout is None or rollout.phase.is_terminal:
         if event in {Event.PAUSE, Event.RESUME}:
             return _ahead(outside, service, event, by)
         if target:
-            return _bring_back(outside, service, target, command, on_pass)
+            opened = _brought_back(outside, service, target, command_of)
+            if isinstance(opened, NothingToDo):
+                return Obeyed(None, Stay(opened.why))
+            rollout = opened
     if rollout is None:
         raise NoRolloutError(
             f"no rollout of {service} is on record; begin one with: canary rollout {service}"
         )
-    return _see_through(outside, service, command, on_pass)
+    return _see_through(outside, service, command_of(rollout=rollout.id, past=rollout.step), on_pass)
 
 
 def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPass) -> Obeyed:
-    passes = Passes(outside, service, EFFECT_PATIENCE)
+    passes = Passes(outside, service, PATIENCE if command.event is Event.ROLLBACK else EFFECT_PATIENCE)
     begun = outside.clock.now()
     recorded: datetime | None = None
+    ours: Rollout | None = None
     while True:
         seen = passes.next(command)
         if seen.rollout is None or seen.decision is None:
             raise NoRolloutError(f"the record of {service} was removed in the meantime")
         on_pass(seen)
+        if ours and recorded and seen.rollout.id != command.rollout:
+            return Obeyed(ours)  # it took effect, and the next rollout has begun
+        ours = seen.rollout
         if seen.decision.answer:
-            return Obeyed(seen.rollout, seen.decision.answer)
+            return Obeyed(ours, seen.decision.answer)
         now = outside.clock.now()
-        recorded = (recorded or now) if command.id in seen.rollout.obeyed else None
-        in_force = seen.rollout.observed_at is not None
-        if in_force and recorded is not None and now - recorded >= LATE_WRITE:
-            return Obeyed(seen.rollout)
-        if now - begun > EFFECT_PATIENCE:
-            return Obeyed(seen.rollout, in_force=False)
+        given = seen.decision.event is command.event  # for the first time, or again
+        recorded = now if given else (recorded or now) if command.id in ours.obeyed else None
+        if ours.observed_at is not None and recorded is not None and now - recorded >= LATE_WRITE:
+            return Obeyed(ours)
+        if now - begun > EFFECT_PATIENCE and recorded:
+            return Obeyed(ours, in_force=False)
         outside.clock.sleep(UNOBSERVED_PAUSE)
 
 
@@ -125,31 +134,29 @@ def _changed(
         write(outside, state, change)
         lost = UNLOGGED in change.annotations and not memory.logged.issuperset(each.id for each in waiting)
         note = "; some of its history could not be put into the audit log, and is lost" if lost else ""
-        return Obeyed(None, done=change.reason + note)
+        return Obeyed(None, done=change.done + note)
 
     return until_it_works(outside, EFFECT_PATIENCE, attempt)
 
 
-def _bring_back(
-    outside: Outside, service: str, target: RevisionState, command: Command, on_pass: OnPass
-) -> Obeyed:
-    """Roll back to an earlier revision while no rollout is under way."""
+def _brought_back(
+    outside: Outside, service: str, target: RevisionState, command_of: Callable[..., Command]
+) -> Rollout | NothingToDo:
+    """Roll back to an earlier revision while no rollout is under way; return the one to watch."""
 
-    def attempt() -> NothingToDo | None:
+    def attempt() -> Rollout | NothingToDo:
         state = outside.cloud_run.read_service(service)
         previous = read_rollout(state)
+        command = command_of(rollout="")
         if previous and (command.id in previous.obeyed or not previous.phase.is_terminal):
-            return None  # it was written, though the answer was lost; or a rollout began in the meantime
+            return previous  # it was written, though the answer was lost; or a rollout began in the meantime
         opening = open_rollback(state, target, outside.clock.now(), command, previous)
         if isinstance(opening, NothingToDo):
             return opening
         open_on(outside, state, opening, previous)
-        return None
+        return opening.rollout
 
-    nothing = until_it_works(outside, EFFECT_PATIENCE, attempt)
-    if nothing:
-        return Obeyed(None, Stay(nothing.why))
-    return _see_through(outside, service, command, on_pass)
+    return until_it_works(outside, PATIENCE, attempt)
 
 
 def _target(outside: Outside, service: str, revision: str) -> RevisionState:

@@ -65,7 +65,7 @@ def _read_minutes(
     """Return the minutes of stable and of the candidate that have become final since then."""
     if until <= since:
         return (), ()
-    pair: Sequence[str] = (rollout.stable, rollout.candidate)
+    pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
     custom = rollout.policy.guards.custom
     minutes = metrics.read_minutes(rollout.service, pair, since, until, custom=custom)
     return minutes.get(rollout.stable, ()), minutes.get(rollout.candidate, ())

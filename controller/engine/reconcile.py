@@ -72,14 +72,16 @@ def reconcile_service(
     if decision.event:
         left.append(transition_of(rollout, observation, command, decision))
     changes = decision.split is not None or decision.rollout != rollout
-    cleared = decision.rollout.is_over and UNLOGGED in service.annotations and not left
+    after = decision.rollout
+    rests = after.is_over or (after.held and after.observed_at is not None)
+    cleared = rests and UNLOGGED in service.annotations and not left
     if changes or cleared:
         apply(outside, service, decision.rollout, decision.split, left)
         waiting = tuple(left)
     if decision.event:
         log.info("decided", **described(decision))
     log_transitions(outside, memory.log, waiting)
-    return Pass(service, observation, decision, unlogged=bool(waiting))
+    return Pass(service, observation, decision, unlogged=bool(waiting) and not memory.log.denied)
 
 
 def look(outside: Outside, service_name: str) -> Pass:

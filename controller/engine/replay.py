@@ -21,11 +21,13 @@ class Replayed:
     transition: Transition
     decision: Decision | None = None
     other_evidence: bool = False
+    problem: str = ""
+    """Why nothing can be told: the metrics of that time cannot be read any more."""
 
     @property
     def differs(self) -> bool:
         """Tell whether today's decision leads elsewhere."""
-        if self.decision is None:
+        if self.decision is None or self.problem:
             return False
         then, today = self.transition.after, self.decision.rollout
         return (self.transition.event, then.phase, then.percent, then.stable) != (
@@ -49,4 +51,4 @@ def replay(metrics: Metrics, transitions: Iterable[Transition]) -> Iterator[Repl
             assessment = assess_rollout(metrics, before, cache, transition.time)
         decision = decide(before, replace(observation, assessment=assessment), transition.command)
         other = assessment is not None and evidence_summary(assessment) != transition.evidence
-        yield Replayed(transition, decision, other)
+        yield Replayed(transition, decision, other, assessment.problem if assessment else "")

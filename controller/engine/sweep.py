@@ -24,19 +24,16 @@ class Checked:
     error: Exception | None = None
 
 
-def sweep(
-    outside: Outside, memory_of: Callable[[str], Memory], on_checked: Callable[[Checked], None]
-) -> None:
+def sweep(outside: Outside, on_checked: Callable[[Checked], None]) -> None:
     """Pass once over each service with a record; one that fails never keeps the others from theirs."""
-    services = until_it_works(outside, AT_FIRST, outside.cloud_run.list_services)
-    for service in services:
+    for service in until_it_works(outside, AT_FIRST, outside.cloud_run.list_services):
         if ANNOTATION in service.annotations:
-            on_checked(_checked(outside, service, memory_of(service.name)))
+            on_checked(_checked(outside, service))
 
 
-def _checked(outside: Outside, service: ServiceState, memory: Memory) -> Checked:
+def _checked(outside: Outside, service: ServiceState) -> Checked:
     try:
-        return Checked(service.name, _passed(outside, service, memory))
+        return Checked(service.name, _passed(outside, service))
     except CanaryError as error:
         log.warning("a service could not be passed", service=service.name, error=str(error))
         return Checked(service.name, error=error)
@@ -45,11 +42,19 @@ def _checked(outside: Outside, service: ServiceState, memory: Memory) -> Checked
         return Checked(service.name, error=error)
 
 
-def _passed(outside: Outside, service: ServiceState, memory: Memory) -> Pass:
+def _passed(outside: Outside, service: ServiceState) -> Pass:
+    memory = Memory()
     try:
         seen = reconcile_service(outside, service, memory)
-        if seen.unlogged and seen.rollout and seen.rollout.is_over:
-            reconcile(outside, service.name, memory)  # what is in the audit log now leaves the service
-    except ConflictError:  # somebody drives it: say what has become of it
-        return look(outside, service.name)
+    except ConflictError:  # it was changed since it was listed
+        seen = _passed_again(outside, service.name, memory)
+    if seen.unlogged and seen.rollout and seen.rollout.is_over:
+        _passed_again(outside, service.name, memory)  # what is in the audit log now leaves the service
     return seen
+
+
+def _passed_again(outside: Outside, service: str, memory: Memory) -> Pass:
+    try:
+        return reconcile(outside, service, memory)
+    except ConflictError:  # somebody else drives it: say what has become of it
+        return look(outside, service)

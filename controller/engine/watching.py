@@ -1,7 +1,7 @@
 """Watching a rollout that somebody else drives, until it is where one waits for it."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.rollout import Phase, Rollout
 from controller.engine.loop import PATIENCE, Ending, Followed
@@ -27,8 +27,8 @@ def wait_until(
     is waited for. Returns None where `at_most` is over before. Raises NoRolloutError where there is nothing
     to wait for, and what the ports raise where the API is out of reach for long.
     """
-    begun = outside.clock.now()
-    looks = _looks(outside, service, PATIENCE if at_most is None else min(at_most, PATIENCE))
+    until = None if at_most is None else outside.clock.now() + at_most
+    looks = _looks(outside, service, until)
     last = next(looks)
     if not isinstance(last, Rollout):
         raise NoRolloutError(
@@ -36,10 +36,10 @@ def wait_until(
         )
     on_change(last)
     while (ending := _reached(last, phase)) is None:
-        left = LOOK_PAUSE if at_most is None else (begun + at_most - outside.clock.now()).total_seconds()
-        if left <= 0:
+        left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
+        if left <= timedelta():
             return None
-        outside.clock.sleep(min(left, LOOK_PAUSE))
+        outside.clock.sleep(left.total_seconds())
         seen = next(looks)
         if isinstance(seen, Ending):
             return Followed(seen, last)
@@ -51,11 +51,15 @@ def wait_until(
     return Followed(ending, last)
 
 
-def _looks(outside: Outside, service: str, patience: timedelta) -> Iterator[Rollout | Ending]:
+def _left(outside: Outside, until: datetime | None, most: timedelta) -> timedelta:
+    return most if until is None else min(most, until - outside.clock.now())
+
+
+def _looks(outside: Outside, service: str, until: datetime | None) -> Iterator[Rollout | Ending]:
     """Yield the rollout on record each time it is asked for, or what became of it."""
     known = False
     while True:
-        limit = patience if known else min(patience, AT_FIRST)
+        limit = _left(outside, until, PATIENCE if known else AT_FIRST)
         try:
             state = until_it_works(outside, limit, lambda: outside.cloud_run.read_service(service))
         except NotFoundError:

@@ -18,7 +18,7 @@ from controller.core.pause_ahead import PAUSED
 from controller.core.record import ANNOTATION, write_record
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, same_split, shares_of
-from controller.core.trail import UNLOGGED, Transition, write_unlogged
+from controller.core.trail import UNLOGGED, Transition, those_that_fit, write_unlogged
 from controller.engine.outside import Outside
 from controller.ports import ConflictError, PermanentError, ServiceChange, TransientError
 
@@ -42,12 +42,15 @@ def apply(
     """
     if split is not None:
         _check(split, rollout, service)
-    annotations = {ANNOTATION: write_record(rollout), UNLOGGED: write_unlogged(unlogged) or None}
+    fitting = those_that_fit(unlogged)
+    annotations = {ANNOTATION: write_record(rollout), UNLOGGED: write_unlogged(fitting) or None}
     if opening:
         annotations[PAUSED] = None
-    change = Change(rollout.reason, annotations, split)
+    change = Change(annotations, split)
     if change.size_on(service.annotations) > MOST_ANNOTATIONS:
-        change = replace(change, annotations=annotations | {UNLOGGED: None})
+        fitting, change = (), replace(change, annotations=annotations | {UNLOGGED: None})
+    if lost := len(unlogged) - len(fitting):
+        log.warning("no room for transitions until they are logged", service=service.name, transitions=lost)
     if change.size_on(service.annotations) > MOST_ANNOTATIONS:
         _write_without_record(outside, service, rollout, split)
     else:
@@ -60,8 +63,8 @@ def _write_without_record(
     """Send the users back where others have filled the annotations; raises PermanentError in any case."""
     going_back = split is not None and rollout.phase in {Phase.ROLLED_BACK, Phase.FAILED}
     if going_back:
-        write(outside, service, Change(rollout.reason, split=split))
-    done = f"its users were sent back to {rollout.stable}, but that" if going_back else "the rollout"
+        write(outside, service, Change(split=split))
+    done = "its users were sent back, but that" if going_back else "the rollout"
     raise PermanentError(
         f"the annotations of {service.name} are full, so {done} cannot be recorded: {rollout.reason}. Remove"
         " what others have put there, or give the rollout up: set the traffic by hand and remove the"
@@ -102,8 +105,11 @@ def write(outside: Outside, service: ServiceState, change: Change) -> None:
 
 
 def _is_there(service: ServiceState, annotations: Mapping[str, str], split: Split | None) -> bool:
-    served = split is None or same_split(service.traffic, split, service.latest_ready)
-    return served and service.annotations == annotations
+    return service.annotations == annotations and _asks_for(service, split)
+
+
+def _asks_for(service: ServiceState, split: Split | None) -> bool:
+    return split is None or same_split(service.traffic, split, service.latest_ready)
 
 
 def _warn(service: ServiceState, state: RetryCallState) -> None:
@@ -114,7 +120,7 @@ def _warn(service: ServiceState, state: RetryCallState) -> None:
 def _verify(outside: Outside, before: ServiceState, change: Change) -> None:
     after = outside.cloud_run.read_service(before.name)
     ours = {key: after.annotations.get(key) for key in change.annotations}
-    if ours != dict(change.annotations):
+    if ours != dict(change.annotations) or not _asks_for(after, change.split):
         raise ConflictError(f"the write to {before.name} was overwritten by somebody else")
     if after.generation > before.generation + 1:
         log.warning("somebody wrote at the same time, and may have been overwritten", service=before.name)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from builders import (
     CANDIDATE,
+    ID,
     NOW,
     STABLE,
     a_policy,
@@ -356,7 +357,7 @@ def test_a_deleted_candidate_ends_the_rollout() -> None:
 
 
 def commanded(rollout: Rollout, event: Event, seen: Observation | None = None) -> Decision:
-    return decide(rollout, seen or serving(rollout), Command(event, "ada", "c1"))
+    return decide(rollout, seen or serving(rollout), Command(event, "ada", "c1", ID))
 
 
 def test_a_rollback_by_a_person_wins_over_everything_seen() -> None:
@@ -424,7 +425,7 @@ def test_a_deadline_may_be_reported_once_and_the_candidate_is_waited_for() -> No
     assert shares(decision) == {STABLE: 100}
     later = replace(starting, now=NOW + 100 * MINUTE)
     again = decide(decision.rollout, later)
-    assert (again.event, again.rollout.held) == (None, True)
+    assert (again.event, again.rollout.overdue) == (None, True)
     assert decide(again.rollout, serving(again.rollout)).event is Event.READY
 
 
@@ -457,7 +458,11 @@ def test_a_stable_that_cannot_be_read_lets_nobody_to_the_candidate() -> None:
     rollout = a_rollout(Phase.CHECKING, -1)
     tagged = wanted_split(rollout, a_service())
     seen = replace(serving(rollout, tagged), stable=unread(STABLE, "denied"))
-    assert decide(rollout, seen).event is None
+    entered = replace(rollout, since=NOW)
+    assert decide(entered, seen).event is None
+    given_up = decide(rollout, seen)
+    assert given_up.event is Event.UNFIT
+    assert given_up.reason == f"not checked within 10 minutes: stable {STABLE} cannot be read: denied"
     assert isinstance(commanded(rollout, Event.PROMOTE, seen).answer, Refuse)
 
 
@@ -498,7 +503,7 @@ def test_without_stable_the_users_stay_in_every_phase_and_no_tag_is_empty() -> N
 def test_without_stable_a_rollback_needs_a_revision_to_go_to() -> None:
     rollout = alone()
     assert isinstance(commanded(rollout, Event.ROLLBACK).answer, Refuse)
-    back = decide(rollout, seen_alone(rollout), Command(Event.ROLLBACK, "ada", "c2", to=STABLE))
+    back = decide(rollout, seen_alone(rollout), Command(Event.ROLLBACK, "ada", "c2", ID, to=STABLE))
     assert state(back) == (Phase.ROLLED_BACK, 0)
     assert shares(back) == {STABLE: 100}
 
@@ -506,7 +511,7 @@ def test_without_stable_a_rollback_needs_a_revision_to_go_to() -> None:
 def test_without_stable_it_can_be_paused_resumed_and_promoted() -> None:
     paused = commanded(alone(), Event.PAUSE, seen_alone(alone())).rollout
     assert paused.percent == 100
-    resumed = decide(paused, seen_alone(paused), Command(Event.RESUME, "ada", "c2")).rollout
+    resumed = decide(paused, seen_alone(paused), Command(Event.RESUME, "ada", "c2", ID)).rollout
     assert resumed.phase is Phase.BAKING
     assert commanded(alone(), Event.PROMOTE, seen_alone(alone())).rollout.phase is Phase.PROMOTED
 
@@ -517,7 +522,7 @@ def test_without_stable_it_can_be_paused_resumed_and_promoted() -> None:
 def test_a_rollback_goes_to_the_revision_that_is_named() -> None:
     rollout, older = at_step(1), "web-00000-old"
     for seen in (serving(rollout), an_observation(a_service(a_split(10, 90)))):
-        decision = decide(rollout, seen, Command(Event.ROLLBACK, "ada", "c1", to=older))
+        decision = decide(rollout, seen, Command(Event.ROLLBACK, "ada", "c1", ID, to=older))
         assert shares(decision) == {older: 100}
         assert decision.rollout.stable == older
         assert decision.reason == f"rolled back to {older} by ada"
@@ -527,7 +532,7 @@ def test_a_rollback_goes_to_the_revision_that_is_named() -> None:
 
 def test_a_rollback_to_the_candidate_is_refused_with_what_to_do_instead() -> None:
     rollout = at_step(1)
-    decision = decide(rollout, serving(rollout), Command(Event.ROLLBACK, "ada", "c1", to=CANDIDATE))
+    decision = decide(rollout, serving(rollout), Command(Event.ROLLBACK, "ada", "c1", ID, to=CANDIDATE))
     assert decision.rollout == rollout
     assert isinstance(decision.answer, Refuse)
     assert "canary promote --full" in decision.answer.why

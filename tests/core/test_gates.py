@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from builders import (
+    ID,
     NOW,
     a_policy,
     a_revision,
@@ -59,7 +60,7 @@ def at_gate(gate: str = "manual") -> Rollout:
 
 
 def commanded(rollout: Rollout, event: Event, seen: Observation | None = None) -> Decision:
-    return decide(rollout, seen or seen_of(rollout), Command(event, "ada", "c1"))
+    return decide(rollout, seen or seen_of(rollout), Command(event, "ada", "c1", ID))
 
 
 def shares(split: Split | None) -> dict[str, int]:
@@ -211,13 +212,13 @@ def test_a_persons_pause_at_the_gate_takes_its_place_and_the_step_is_judged_agai
     assert later.rollout.phase is Phase.PAUSED
     resumed = commanded(later.rollout, Event.RESUME).rollout
     assert resumed.phase is Phase.PAUSED, "the same command is obeyed once"
-    resumed = decide(later.rollout, seen_of(paused), Command(Event.RESUME, "ada", "c2")).rollout
+    resumed = decide(later.rollout, seen_of(paused), Command(Event.RESUME, "ada", "c2", ID)).rollout
     assert (resumed.phase, resumed.step) == (Phase.STEPPING, 0)
 
 
 def test_a_second_pause_by_a_person_changes_nothing() -> None:
     paused = commanded(at_gate(), Event.PAUSE).rollout
-    again = decide(paused, seen_of(paused), Command(Event.PAUSE, "bob", "c2"))
+    again = decide(paused, seen_of(paused), Command(Event.PAUSE, "bob", "c2", ID))
     assert isinstance(again.answer, Stay)
     assert again.rollout.by == "ada"
 

@@ -3,7 +3,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import CANDIDATE, NOW, STABLE, a_policy, a_revision, a_rollout, a_service, a_split
+from builders import CANDIDATE, ID, NOW, STABLE, a_policy, a_revision, a_rollout, a_service, a_split
 
 from controller.core.change import Change
 from controller.core.decision import Command
@@ -180,7 +180,7 @@ def test_where_no_revision_is_ready_nothing_begins() -> None:
 
 # --- a rollback while nothing is under way ---
 
-BACK = Command(Event.ROLLBACK, "ada", "c1", to=STABLE)
+BACK = Command(Event.ROLLBACK, "ada", "c1", ID, to=STABLE)
 
 
 def bring_back(service: ServiceState, to: str = STABLE, previous: Any = None) -> Opening | NothingToDo:

@@ -10,7 +10,6 @@ from builders import CANDIDATE, STABLE, a_service, a_split
 from controller.core.change import Change
 from controller.core.observation import ServiceState
 from controller.core.pause_ahead import (
-    LONGEST_NAME,
     PAUSED,
     PauseAhead,
     pause_ahead,
@@ -18,6 +17,7 @@ from controller.core.pause_ahead import (
     resume_ahead,
     with_latest,
 )
+from controller.core.plain_text import LONGEST_NAME
 from controller.core.rollout import Stay
 from controller.core.traffic import LATEST, Target
 
@@ -93,7 +93,7 @@ def test_to_resume_never_sends_users_to_what_was_deployed_meanwhile() -> None:
     change = resume_ahead(between)
     assert isinstance(change, Change)
     assert change.split is None
-    assert CANDIDATE in change.reason
+    assert CANDIDATE in change.done
     assert PAUSED not in change.applied_to(between.annotations)
 
 

@@ -35,7 +35,7 @@ def released(service: ServiceState, rollout: Rollout | None) -> tuple[ServiceSta
     split = service.traffic if change.split is None else change.split
     assert shares_of(split, service.latest_ready) == service.shares_wanted
     after = replace(service, traffic=split, annotations=change.applied_to(service.annotations))
-    return after, change.reason
+    return after, change.done
 
 
 def test_all_of_ours_goes_and_nothing_of_others() -> None:

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 
 import pytest
@@ -58,8 +58,8 @@ def test_a_command_after_the_end_changes_nothing(phase: Phase) -> None:
         assert isinstance(moved(a_rollout(phase), command, NOW, "so", "me"), Stay)
 
 
-def after(rollout: Rollout, event: Event) -> Rollout:
-    result = moved(rollout, event, NOW, "so", "me")
+def after(rollout: Rollout, event: Event, now: datetime = NOW) -> Rollout:
+    result = moved(rollout, event, now, "so", "me")
     assert isinstance(result, Rollout)
     return result
 
@@ -182,11 +182,23 @@ def test_every_change_is_counted_and_nothing_else() -> None:
         assert rollout.number == number
 
 
-def test_an_overdue_rollout_is_held_until_the_candidate_is_ready() -> None:
+def test_an_overdue_rollout_waits_until_the_candidate_is_ready() -> None:
     overdue = after(a_rollout(Phase.WAITING, -1), Event.OVERDUE)
-    assert (overdue.phase, overdue.held) == (Phase.WAITING, True)
-    ready = after(overdue, Event.READY)
-    assert (ready.overdue, ready.held) == (False, False)
+    assert (overdue.phase, overdue.overdue, overdue.held) == (Phase.WAITING, True, False)
+    assert not after(overdue, Event.READY).overdue
+
+
+def test_a_candidate_that_fails_before_it_was_ever_ready_has_failed_although_it_was_paused() -> None:
+    paused = after(a_rollout(Phase.WAITING, -1), Event.PAUSE)
+    assert after(paused, Event.BROKEN).phase is Phase.FAILED
+
+
+def test_windows_never_overlap_although_the_clock_is_set_back() -> None:
+    first = observed(a_rollout(), NOW)
+    second = observed(after(first, Event.PASSED, NOW + timedelta(minutes=9)), NOW + timedelta(minutes=2))
+    earlier, later = second.windows
+    assert earlier.end is not None
+    assert later.start >= earlier.end + second.policy.settle
 
 
 def test_a_pause_of_an_overdue_rollout_is_a_persons() -> None:

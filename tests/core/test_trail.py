@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import (
     CANDIDATE,
+    ID,
     NOW,
     a_policy,
     a_rollout,
@@ -29,6 +30,7 @@ from controller.core.trail import (
     opening_of,
     parse_transition,
     parse_unlogged,
+    those_that_fit,
     transition_as_plain,
     transition_of,
     write_unlogged,
@@ -60,7 +62,7 @@ def decided(
 
 def some_transitions() -> list[Transition]:
     rollout = stepping()
-    back = Command(Event.ROLLBACK, "ada", "c1", past=0, to="web-00000-old")
+    back = Command(Event.ROLLBACK, "ada", "c1", ID, past=0, to="web-00000-old")
     return [
         opening_of(a_rollout(Phase.WAITING, -1), None),
         opening_of(a_rollout(Phase.WAITING, -1), replace(rollout, id="0ld", policy=a_policy(steps=[50]))),
@@ -125,7 +127,7 @@ def test_the_verdict_and_its_numbers_are_told() -> None:
 
 def test_only_a_command_that_was_obeyed_is_told() -> None:
     rollout = stepping()
-    command = Command(Event.PROMOTE, "ada", "c1")
+    command = Command(Event.PROMOTE, "ada", "c1", ID)
     edited = replace(seen_of(rollout), service=a_service(wanted_split(a_rollout(step=2), a_service())))
     decision = decide(rollout, edited, command)
     assert decision.event is Event.EDITED
@@ -182,7 +184,7 @@ def test_the_oldest_go_first_when_there_are_too_many() -> None:
         replace(transition, after=replace(transition.after, number=number))
         for number, transition in enumerate([decided(stepping())] * 60)
     ]
-    kept = parse_unlogged(write_unlogged(transitions))
+    kept = parse_unlogged(write_unlogged(those_that_fit(transitions)))
     assert 5 < len(kept) < 60
     assert list(kept) == transitions[-len(kept) :]
 
@@ -198,12 +200,13 @@ def test_whatever_is_written_can_be_read_up_to_the_last_character() -> None:
         text = write_unlogged([with_reason(length)])
         assert len(text) == LONGEST_UNLOGGED - room + length
         assert parse_unlogged(text) == (with_reason(length),)
-    assert write_unlogged([with_reason(room + 1)]) == ""
+        assert those_that_fit([with_reason(length)])
+    assert those_that_fit([with_reason(room + 1)]) == ()
 
 
 def test_one_that_is_too_long_alone_hides_no_newer_one() -> None:
     short = with_reason(3)
-    assert parse_unlogged(write_unlogged([with_reason(LONGEST_UNLOGGED), short])) == (short,)
+    assert those_that_fit([with_reason(LONGEST_UNLOGGED), short]) == (short,)
 
 
 @pytest.mark.parametrize(

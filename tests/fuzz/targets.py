@@ -74,7 +74,7 @@ def check_record(text: str) -> None:
         return
     assert parse_record(write_record(rollout)) == rollout
     for observation in observations(rollout):
-        for command in (None, *(Command(event, "ada", "c0ffee00") for event in sorted(COMMANDS))):
+        for command in (None, *(Command(event, "ada", "c0ffee00", rollout.id) for event in sorted(COMMANDS))):
             check_decision(rollout, observation, command)
 
 

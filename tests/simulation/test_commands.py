@@ -19,7 +19,6 @@ from controller.core.trail import UNLOGGED
 from controller.emulator.settings import EtagMode
 from controller.engine.commands import Obeyed, obey, release_service
 from controller.engine.loop import Ending, Followed
-from controller.engine.reconcile import Memory
 from controller.engine.sweep import Checked, sweep
 from controller.engine.watching import wait_until
 from controller.ports import (
@@ -357,7 +356,7 @@ def test_a_record_that_cannot_be_read_is_not_taken_away_by_a_release(stage: Stag
 
 def checked(stage: Stage) -> dict[str, Checked]:
     seen: dict[str, Checked] = {}
-    sweep(stage.outside, lambda _: Memory(), lambda one: seen.__setitem__(one.service, one))
+    sweep(stage.outside, lambda one: seen.__setitem__(one.service, one))
     return seen
 
 

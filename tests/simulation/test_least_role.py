@@ -5,18 +5,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from world import CONTROLLER, OWNER, World, a_world
+from world import CONTROLLER, OWNER, SERVICE, World, a_world
 
 from controller.core.rollout import Event, Phase
+from controller.engine.audit import unlogged_of
 from controller.ports import DeniedError
 
+AUDIT = "logging.logEntries.create"
 LEAST = (
     "run.services.get",
     "run.services.update",
     "run.revisions.get",
     "run.revisions.list",
     "monitoring.timeSeries.list",
-    "logging.logEntries.create",
+    AUDIT,
 )
 ACT_AS = "iam.serviceAccounts.actAs"
 
@@ -64,14 +66,22 @@ def test_it_lets_people_pause_and_roll_back(tmp_path: Path) -> None:
         assert world.serving() == {stable: 100}
 
 
-def test_where_every_write_acts_as_the_services_account_that_is_the_sixth(tmp_path: Path) -> None:
+def test_where_every_write_acts_as_the_services_account_that_is_one_more(tmp_path: Path) -> None:
     with a_world_with({*LEAST, ACT_AS}, tmp_path, act_as="always") as world:
         candidate = world.deploy()
         world.roll_out()
         assert world.serving() == {candidate: 100}
 
 
-@pytest.mark.parametrize("missing", LEAST)
+def test_without_the_audit_log_it_goes_on_and_keeps_what_is_to_be_logged(tmp_path: Path) -> None:
+    with a_world_with(set(LEAST) - {AUDIT}, tmp_path) as world:
+        candidate = world.deploy()
+        assert world.roll_out().rollout.phase is Phase.PROMOTED
+        assert world.serving() == {candidate: 100}
+        assert len(unlogged_of(world.outside.cloud_run.read_service(SERVICE))) >= 5
+
+
+@pytest.mark.parametrize("missing", [permission for permission in LEAST if permission != AUDIT])
 def test_without_any_one_the_command_ends_and_names_it(tmp_path: Path, missing: str) -> None:
     with a_world_with(set(LEAST) - {missing}, tmp_path) as world:
         stable = world.newest()
