@@ -18,8 +18,9 @@ from builders import (
     an_observation,
 )
 
+from controller.core.assessment import assess
 from controller.core.decision import Command, Decision, decide, needs_evidence, wanted_split
-from controller.core.evidence import Sample, Window
+from controller.core.evidence import Evidence, Sample, Window
 from controller.core.observation import Observation, unread
 from controller.core.policy import Policy, PolicyInvalid, policy_as_plain
 from controller.core.policy_fields import Gate
@@ -259,3 +260,14 @@ def test_a_gate_that_is_none_is_refused_with_what_to_write(written: Any) -> None
 def test_the_bake_has_no_gate() -> None:
     with pytest.raises(PolicyInvalid, match="put the gate on the step before"):
         a_policy(steps=[{"traffic": 100, "gate": "manual"}])
+
+
+def test_a_policy_that_advances_when_unsure_stops_at_a_gate_all_the_same() -> None:
+    policy = a_policy(steps=[{"traffic": "5%", "gate": "manual"}, "50%"], when_unsure="advance")
+    long_ago = NOW - timedelta(hours=2)
+    rollout = a_rollout(policy=policy, observed_at=long_ago, since=long_ago, windows=(Window(5, long_ago),))
+    unsure = seen_of(rollout)
+    unsure = replace(unsure, assessment=assess(policy, Evidence()))
+    decision = decide(rollout, unsure)
+    assert decision.event is Event.GATED
+    assert decision.rollout.at_gate

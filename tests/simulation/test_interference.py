@@ -432,3 +432,86 @@ def test_a_promotion_needs_a_way_back(world: World) -> None:
     answer = world.command(Event.PROMOTE_FULL).answer
     assert isinstance(answer, Refuse)
     assert "no way back" in answer.why
+
+
+# --- what a review found ---
+
+
+def test_a_command_is_not_obeyed_by_the_rollout_that_begins_next(world: World) -> None:
+    stable = world.newest()
+    world.deploy()
+    run_until(world, Phase.STEPPING, 10)
+    begun: list[Begun] = []
+
+    def begin_the_next(seen: Pass) -> None:
+        world.saw(seen)
+        if seen.rollout and seen.rollout.is_over and not begun:
+            world.deploy()
+            begun.append(world.begin())
+
+    obeyed = obey(world.outside, SERVICE, Event.ROLLBACK, "ada", begin_the_next)
+    assert obeyed.rollout is not None
+    assert (obeyed.rollout.id != begun[0].rollout.id, obeyed.rollout.phase) == (True, Phase.ROLLED_BACK)
+    assert not world.begin().rollout.phase.is_terminal
+    assert world.serving() == {stable: 100}
+
+
+def test_latest_does_not_come_back_while_a_newer_revision_is_starting(world: World) -> None:
+    world.set_traffic((Target("", 100),))
+    stable = world.newest()
+    world.command(Event.PAUSE)
+    world.deploy(START_SECONDS="60")
+    assert "stays pinned" in world.command(Event.RESUME).done
+    world.wait(120)
+    assert world.serving() == {stable: 100}
+
+
+def test_a_queued_revision_that_is_starting_gets_nobody_when_the_one_before_is_promoted(world: World) -> None:
+    world.set_traffic((Target("", 100),))
+    candidate = world.deploy(START_SECONDS="20")
+    begun = world.begin(a_policy(**QUICK, on_new_revision="queue"))
+    deployed: list[str] = []
+
+    def deploy_at_the_end(seen: Pass) -> None:
+        if seen.rollout and seen.rollout.phase is Phase.BAKING and not deployed:
+            deployed.append(world.deploy(START_SECONDS="600"))
+
+    assert world.follow(begun, deploy_at_the_end).rollout.phase is Phase.PROMOTED
+    world.wait(900)
+    assert world.serving() == {candidate: 100}
+
+
+def test_the_first_revision_that_works_is_stable_for_the_next_while_it_bakes() -> None:
+    with a_world() as world:
+        world.services.delete_service(name=f"{world.parent}/services/{SERVICE}")
+        world.wait(10)
+        world.deploy(CRASH="1")
+        first = world.deploy()
+        run_until(world, Phase.BAKING, 100)
+        world.deploy()
+        assert world.begin().rollout.stable == first
+
+
+def test_checks_end_although_somebody_took_our_tags_away(world: World) -> None:
+    stable = world.newest()
+    world.deploy()
+    run_until(world, Phase.CHECKING, 0)
+    begun = world.begin()
+    faulty = on_a_bad_line(world)
+    faulty.faults["read_revision"] = always(LOST)
+    world.set_traffic((Target(stable, 100),))
+    assert world.follow(begun).rollout.phase is Phase.ROLLED_BACK
+    assert world.serving() == {stable: 100}
+
+
+def test_a_tag_on_a_deployment_that_failed_keeps_nobody_from_being_sent_back(world: World) -> None:
+    stable = world.newest()
+    candidate = world.deploy()
+    begun = world.begin(a_policy(**QUICK, on_new_revision="ignore"))
+    run_until(world, Phase.STEPPING, 10, begun)
+    broken = world.deploy(CRASH="1")
+    kept = tuple(Target(t.revision, t.percent, t.tag) for t in world.service().traffic)
+    world.set_traffic((*kept, Target(broken, 0, "b-43")))
+    assert world.serving() == {stable: 90, candidate: 10}
+    assert world.commanded(Event.ROLLBACK).phase is Phase.ROLLED_BACK
+    assert world.serving() == {stable: 100}
