@@ -9,6 +9,8 @@ from kills import CANDIDATES, check_kill, distinct_kills, undisturbed
 from controller.core.rollout import Phase
 from controller.emulator.settings import EtagMode
 
+pytestmark = pytest.mark.repeats
+
 PARTS = 6
 SAMPLE = 4
 """Where etags are enforced, each so-many-th kill is tried."""

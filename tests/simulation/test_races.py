@@ -13,6 +13,8 @@ from controller.core.rollout import Event, Phase
 from controller.core.traffic import Target
 from controller.emulator.settings import EtagMode
 
+pytestmark = pytest.mark.repeats
+
 FAST: dict[str, Any] = {
     "steps": ["10%", "50%"], "hold": {"at_least": "1m"}, "bake": "1m", "settle": "0s", "metrics_delay": "0s",
 }  # fmt: skip

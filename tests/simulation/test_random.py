@@ -60,6 +60,7 @@ FAILED_ONCE = {
 
 
 @pytest.mark.scenario(51, 52, 60)
+@pytest.mark.repeats
 @pytest.mark.parametrize("first", range(FIRST, FIRST + RUNS, CHUNK))
 def test_the_invariants_hold_whatever_happens(first: int) -> None:
     violations = [run_seed(seed).violation for seed in range(first, first + CHUNK)]

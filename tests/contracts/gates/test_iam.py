@@ -384,7 +384,7 @@ def test_the_example_of_the_documentation_is_a_policy(tmp_path: Path) -> None:
     file = tmp_path / "iam.yaml"
     file.write_text(page.partition("# iam.yaml\n")[2].partition("```")[0], encoding="utf-8")
     policy = read_iam_file(file, "demo", "local-1")
-    assert len(policy.permissions_of("projects/demo/roles/canaryController")) == 5
+    assert len(policy.permissions_of("projects/demo/roles/canaryController")) == 6
 
 
 @pytest.mark.parametrize(
