@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import pytest
@@ -187,7 +187,7 @@ def test_a_write_whose_answer_is_lost_was_made_and_is_not_made_again(google: Goo
 # --- timeouts ---
 
 
-def names_of(*protocols: type[Protocol]) -> set[str]:  # type: ignore[valid-type]
+def names_of(*protocols: type) -> set[str]:
     return {name for protocol in protocols for name in vars(protocol) if not name.startswith("_")}
 
 

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from random import Random  # noqa: TID251 -- the draws take it as an argument
+from random import Random
 
 import pytest
 from scipy import stats

@@ -3,7 +3,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
-from random import Random  # noqa: TID251 -- seeded
+from random import Random
 
 import pytest
 from builders import NOW, a_policy, a_sample, an_assessment

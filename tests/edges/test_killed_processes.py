@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
-from random import Random  # noqa: TID251 -- seeded
+from random import Random
 from typing import NamedTuple
 
 import pytest
@@ -84,13 +85,17 @@ def killed_in_a_lane(cloud: SimulatedCloud, seed: int, longest: float) -> list[i
         with watched(cloud, name) as watch:
             moments = (Moment.drawn(random, longest) for _ in range(KILLS_A_LANE - len(hit)))
             assert followed_by_mortals(cloud, name, moments, watch, hit) == code, story
-            assert until(lambda: watch.percents == percents), (story, watch)  # noqa: B023 -- of this turn
+            assert until(partial(has_gone, watch, percents)), (story, watch)
         assert not watch.wrong, (story, watch)
         assert (watch.phase, len(watch.rollouts)) == (phase, 1), (story, watch)
         assert (cloud.serving(name), cloud.tags(name)) == (serving, set()), story
         if len(hit) == KILLS_A_LANE:
             return hit
     raise AssertionError
+
+
+def has_gone(watch: "Watch", percents: list[int]) -> bool:
+    return watch.percents == percents
 
 
 def followed_by_mortals(

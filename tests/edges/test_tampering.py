@@ -6,9 +6,9 @@ import re
 import resource
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -197,21 +197,21 @@ def logging() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def logged_on(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+def logged_on(stream: io.StringIO) -> str:
     """Log what strangers may have written, and return what there is to be seen then."""
-    monkeypatch.setattr(sys, "stderr", stream)
-    configure_logs()
     error = ValueError(HOSTILE)
-    structlog.get_logger().warning(
-        "decided", reason=HOSTILE, rollout=ESCAPE, nested={ESCAPE: [ESCAPE]}, what=error, exc_info=error
-    )
-    structlog.get_logger().warning(ESCAPE)
+    with redirect_stderr(stream):
+        configure_logs()
+        structlog.get_logger().warning(
+            "decided", reason=HOSTILE, rollout=ESCAPE, nested={ESCAPE: [ESCAPE]}, what=error, exc_info=error
+        )
+        structlog.get_logger().warning(ESCAPE)
     return stream.getvalue()
 
 
 @pytest.mark.usefixtures("logging")
-def test_a_log_on_a_terminal_holds_no_escapes_but_its_own_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = logged_on(Terminal(), monkeypatch)
+def test_a_log_on_a_terminal_holds_no_escapes_but_its_own_colours() -> None:
+    shown = logged_on(Terminal())
     assert "decided" in shown
     assert "ValueError" in shown
     assert is_printable(COLOURS.sub("", shown))
@@ -219,8 +219,8 @@ def test_a_log_on_a_terminal_holds_no_escapes_but_its_own_colours(monkeypatch: p
 
 
 @pytest.mark.usefixtures("logging")
-def test_a_field_of_a_log_entry_is_plain_when_its_json_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = logged_on(io.StringIO(), monkeypatch).splitlines()
+def test_a_field_of_a_log_entry_is_plain_when_its_json_is_decoded() -> None:
+    lines = logged_on(io.StringIO()).splitlines()
     assert len(lines) == 2
     for line in lines:
         entry = json.loads(line)

@@ -1,6 +1,6 @@
 """Everybody around one service, on a scheduler: controllers, people who give commands, owners, and chance."""
 
-import random  # noqa: TID251 -- seeded
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace

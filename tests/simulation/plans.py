@@ -5,7 +5,7 @@ in the product is drawn here: a field of the policy in `_a_policy`, another way 
 a class with `join`, drawn in `_a_disturbance`.
 """
 
-import random  # noqa: TID251 -- seeded
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta

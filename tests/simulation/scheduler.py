@@ -6,7 +6,7 @@ the first who wakes. So a run is a function of its seed.
 """
 
 import hashlib
-import random  # noqa: TID251 -- seeded
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """Two to five controllers at once, with people and owners in between, in an order that a seed draws."""
 
-import random  # noqa: TID251 -- seeded
+import random
 from datetime import timedelta
 from typing import Any
 

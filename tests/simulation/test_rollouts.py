@@ -9,6 +9,7 @@ from builders import a_policy
 from world import QUICK, SERVICE, World, a_world
 
 from controller.core.evidence import MINUTE, floor_minute
+from controller.core.limits import ShareComparison
 from controller.core.opening import OpeningRefused
 from controller.core.policy import Policy
 from controller.core.record import ANNOTATION
@@ -302,7 +303,9 @@ def test_stables_past_is_known_before_the_first_minute(world: World) -> None:
 
     def act(seen: Pass) -> None:
         if seen.assessment and seen.assessment.weighed == (1,):
-            known.append(seen.assessment.guards[0].limits[0].harm.stable.total)  # type: ignore[union-attr]
+            limit = seen.assessment.guards[0].limits[0]
+            assert isinstance(limit, ShareComparison)
+            known.append(limit.harm.stable.total)
 
     world.wait(600)
     world.roll_out(act=act)

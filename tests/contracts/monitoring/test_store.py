@@ -1,7 +1,7 @@
 """The store of metrics: cheap to write, bounded, and kept across restarts."""
 
 import json
-import random  # noqa: TID251 -- seeded
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -1,6 +1,6 @@
 """Whatever is asked for in whatever order: in the end everything has settled, and nothing contradicts."""
 
-import random  # noqa: TID251 -- seeded
+import random
 from collections import Counter
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,7 @@
 """A pool of instances by itself, with real processes, on the event loop of a test."""
 
 import asyncio
-import random  # noqa: TID251 -- seeded
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable

@@ -3,7 +3,7 @@
 import hashlib
 import http.client
 import json
-import random  # noqa: TID251 - seeded, to disturb in ever the same way
+import random
 import socket
 import sys
 import threading

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import random  # noqa: TID251 -- seeded
+import random
 import signal
 import threading
 import time
