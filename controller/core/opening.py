@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
 
-from controller.core.decision import Command, is_as_written, wanted_split
+from controller.core.decision import Command
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.pause_ahead import read_pause_ahead
+from controller.core.placement import is_as_written, wanted_split
 from controller.core.policy import Policy
 from controller.core.rollout import Pause, Phase, Rollout, rollout_id
 from controller.core.traffic import ALL, Split, follows_latest, shares_of, without_tags, written

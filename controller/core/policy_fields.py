@@ -11,6 +11,13 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from controller.core import units
+from controller.core.metric_filters import (
+    FILTER_PATTERN,
+    LONGEST_FILTER,
+    REVISION_LABEL_PATTERN,
+    parse_filter,
+    parse_revision_label,
+)
 from controller.core.mistakes import Mistake, PolicyInvalid, nearest
 from controller.core.units import UnitInvalid, duration_text, share_text, shown
 
@@ -27,15 +34,6 @@ _EVEN_CHANCE: Final = 0.5
 GUARD_NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,30}$"
 MOST_CUSTOM_GUARDS: Final = 8
 _OWN_GUARDS: Final = ("errors", "latency")
-_LONGEST_FILTER: Final = 2000
-_FILTER_PATTERN: Final = r'^\s*$|metric\.type\s*=\s*"'
-_FILTER_EXAMPLE: Final = 'metric.type="run.googleapis.com/request_count"'
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-# In a filter whose quoted texts are replaced by NUL, which no filter may have itself.
-_OR: Final = re.compile(r"(?<![\w.])OR(?![\w.])")
-_METRIC_TYPE: Final = re.compile(r"(?<![\w.])metric\.type(?![\w.])(\s*=\s*\0)?")
-_REVISION_LABEL_PATTERN: Final = r"^(resource|metric)\.labels?\.[A-Za-z_][A-Za-z0-9_]{0,60}$"
-REVISION_LABEL: Final = "resource.labels.revision_name"
 _LARGEST_MEASURE: Final = 1e18
 
 
@@ -266,40 +264,6 @@ def _parse_each(
     return read
 
 
-def _parse_filter(value: object) -> str:
-    """Read a filter of Cloud Monitoring; an empty one is none."""
-    if not isinstance(value, str):
-        raise UnitInvalid(f"expected a filter such as {_FILTER_EXAMPLE}, not {shown(value)}")
-    text = value.strip()
-    if text and (complaint := _filter_complaint(text)):
-        raise UnitInvalid(complaint)
-    return text
-
-
-def _filter_complaint(text: str) -> str:
-    """Say what keeps a filter from being one to which conditions can be added with AND."""
-    if not text.isprintable():
-        return "a filter is one line of printable characters; YAML joins lines after >-"
-    if len(text) > _LONGEST_FILTER:
-        return f"a filter has at most {_LONGEST_FILTER} characters, not {len(text)}; shorten it"
-    bare = _QUOTED.sub("\0", text)
-    if '"' in bare:
-        return "a quotation mark has no partner; close it"
-    if _OR.search(bare):
-        return 'a filter may have no OR, as conditions are added to it with AND; write =one_of("a", "b")'
-    if [bool(match[1]) for match in _METRIC_TYPE.finditer(bare)] != [True]:
-        return f"a filter names exactly one metric, with an equals sign, such as {_FILTER_EXAMPLE}"
-    return ""
-
-
-def _parse_revision_label(value: object) -> str:
-    if isinstance(value, str) and re.fullmatch(_REVISION_LABEL_PATTERN, value):
-        return value
-    raise UnitInvalid(
-        f"expected a label such as {REVISION_LABEL} or metric.labels.revision, not {shown(value)}"
-    )
-
-
 def _raise_any(mistakes: Iterable[Mistake]) -> None:
     if found := tuple(mistakes):
         raise PolicyInvalid(found)
@@ -393,13 +357,13 @@ Measures = Annotated[
 ]
 Filter = Annotated[
     str,
-    BeforeValidator(_parse_filter),
-    _schema("filter", type="string", pattern=_FILTER_PATTERN, maxLength=_LONGEST_FILTER),
+    BeforeValidator(parse_filter),
+    _schema("filter", type="string", pattern=FILTER_PATTERN, maxLength=LONGEST_FILTER),
 ]
 RevisionLabel = Annotated[
     str,
-    BeforeValidator(_parse_revision_label),
-    _schema("label", type="string", pattern=_REVISION_LABEL_PATTERN),
+    BeforeValidator(parse_revision_label),
+    _schema("label", type="string", pattern=REVISION_LABEL_PATTERN),
 ]
 Codes = Annotated[
     tuple[str, ...],

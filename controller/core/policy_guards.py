@@ -14,11 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from controller.core.metric_filters import REVISION_LABEL
 from controller.core.mistakes import Mistake, PolicyInvalid, read_mistakes
 from controller.core.policy_fields import (
     GUARD_NAME_PATTERN,
     MOST_CUSTOM_GUARDS,
-    REVISION_LABEL,
     Ceiling,
     Ceilings,
     Codes,

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import structlog
 
-from controller.core.decision import is_as_written
 from controller.core.evidence import final_until
 from controller.core.observation import ServiceState
 from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
 from controller.core.pause_ahead import read_pause_ahead
+from controller.core.placement import is_as_written
 from controller.core.policy import OnNewRevision, Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from controller.core.assessment import Assessment, assess
-from controller.core.decision import decide, needs_evidence, wanted_split
+from controller.core.decision import decide, needs_evidence
 from controller.core.evidence import MINUTE, Minute, arrange_evidence, final_until
 from controller.core.observation import Observation, RevisionState, ServiceState
+from controller.core.placement import wanted_split
 from controller.core.policy import Policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import Split

@@ -20,10 +20,11 @@ from builders import (
 )
 
 from controller.core.assessment import assess
-from controller.core.decision import Command, Decision, decide, needs_evidence, wanted_split
+from controller.core.decision import Command, Decision, decide, needs_evidence
 from controller.core.evidence import Evidence, Sample, Stage, Window
 from controller.core.judge import VerdictValue
 from controller.core.observation import Observation, unread
+from controller.core.placement import wanted_split
 from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay
 from controller.core.traffic import LATEST, Split, Target
 

@@ -19,9 +19,10 @@ from builders import (
 )
 
 from controller.core.assessment import assess
-from controller.core.decision import Command, Decision, decide, needs_evidence, wanted_split
+from controller.core.decision import Command, Decision, decide, needs_evidence
 from controller.core.evidence import Evidence, Sample, Window
 from controller.core.observation import Observation, unread
+from controller.core.placement import wanted_split
 from controller.core.policy import Policy, PolicyInvalid, policy_as_plain
 from controller.core.policy_fields import Gate
 from controller.core.record import parse_record, write_record

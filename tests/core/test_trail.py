@@ -19,9 +19,10 @@ from builders import (
     an_observation,
 )
 
-from controller.core.decision import Command, decide, wanted_split
+from controller.core.decision import Command, decide
 from controller.core.evidence import Window
 from controller.core.observation import Observation, unread
+from controller.core.placement import wanted_split
 from controller.core.rollout import Event, Phase, Rollout
 from controller.core.trail import (
     LONGEST_UNLOGGED,

@@ -15,10 +15,11 @@ from rich.console import Console
 from controller.cli.report import report_of
 from controller.cli.views import line_of, panel_of
 from controller.core.assessment import assess
-from controller.core.decision import Command, decide, wanted_split
+from controller.core.decision import Command, decide
 from controller.core.evidence import Minute, Window, arrange_evidence
 from controller.core.explanation import explain_policy, explanation_lines
 from controller.core.observation import Observation
+from controller.core.placement import wanted_split
 from controller.core.policy import Policy, policy_as_plain
 from controller.core.record import RecordInvalid, parse_record, write_record
 from controller.core.rollout import COMMANDS, Phase, Rollout, Stay
