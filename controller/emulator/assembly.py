@@ -29,16 +29,19 @@ from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.runtime import Runtime
 from controller.emulator.serving.front import Front
 from controller.emulator.serving.hostnames import Destination, hostname
+from controller.emulator.serving.process_front import ProcessFront
 from controller.emulator.serving.processes import ProcessRuntime
 from controller.emulator.serving.simulated import SimulatedRuntime
-from controller.emulator.settings import RuntimeKind, Settings
+from controller.emulator.serving.simulated_front import SimulatedFront
+from controller.emulator.serving.simulated_log import UpToDate
+from controller.emulator.settings import RuntimeKind, Settings, SimulatedLogs
 from controller.emulator.storage.storage import Kept, Storage
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 SAVE_SECONDS = 1.0
 """Real seconds between two savings of what is kept across restarts."""
 SIMULATED_FRONT_PORT = 8080
-"""Simulated revisions have addresses, at which nothing listens."""
+"""Of the addresses of simulated revisions where these do not answer HTTP: nothing listens there."""
 
 
 class Emulator:
@@ -88,16 +91,25 @@ class Emulator:
         reach = Reach(self.clock, Dispatcher(self.clock, methods), self.control_plane.hold_up)
         names = [f"/{service}/{name}" for service, by_name in methods.items() for name in by_name]
         self.faults = FaultGate(names, reach, self.visibility)
-        return [self.faults, QuotaGate(self.settings), access, VersionGate(self.services)]
+        gates = [self.faults, QuotaGate(self.settings), access, VersionGate(self.services)]
+        if self.simulated is not None and self.settings.simulated_logs is SimulatedLogs.ALL:
+            gates.append(UpToDate(self.clock, self.simulated.catch_up))
+        return gates
 
     def _runtime(self) -> Runtime:
         rng = random.Random(f"{self.settings.seed} requests")
         if self.settings.runtime is RuntimeKind.SIMULATED:
-            self.simulated = SimulatedRuntime(self.clock, self.settings, self.metrics, self.logs, rng)
-            return self.simulated
+            simulated = SimulatedRuntime(self.clock, self.settings, self.metrics, self.logs, rng)
+            self.simulated = simulated
+            if self.settings.simulated_front:
+                rng = random.Random(f"{self.settings.seed} front")
+                self.front = SimulatedFront(
+                    self.clock, self.settings, simulated, self.metrics, self.logs, rng
+                )
+            return simulated
         processes = ProcessRuntime(self.clock, self.settings, self.metrics, self.logs, rng)
         self.processes = processes
-        self.front = Front(
+        self.front = ProcessFront(
             self.clock, self.settings, processes, self.metrics, self.logs, random.Random(self.settings.seed)
         )
         return ImageRuntime(self.clock, self.images, processes)

@@ -1,14 +1,15 @@
 """A small service to roll out: `python -m controller.emulator.sample`, with knobs in its environment.
 
-| variable       | what it does                                                        | default |
-|----------------|---------------------------------------------------------------------|---------|
-| PORT           | where it listens                                                    | 8080    |
-| ERROR_SHARE    | share of requests answered with 500, 0 to 1                         | 0       |
-| LATENCY_MS     | median latency in milliseconds                                      | 50      |
-| LATENCY_SPREAD | spread of the latency: standard deviation of its logarithm          | 0.25    |
-| START_SECONDS  | real seconds until it listens                                       | 0       |
-| CRASH          | 1 = end with code 3 instead of listening                            | 0       |
-| TEXT           | what it answers                                                     | a greeting |
+| variable          | what it does                                                     | default     |
+|-------------------|------------------------------------------------------------------|-------------|
+| PORT              | where it listens                                                 | 8080        |
+| ERROR_SHARE       | share of requests answered with 500, 0 to 1                      | 0           |
+| PROBE_ERROR_SHARE | the same where the user agent begins with cloud-run-canary-probe | ERROR_SHARE |
+| LATENCY_MS        | median latency in milliseconds                                   | 50          |
+| LATENCY_SPREAD    | spread of the latency: standard deviation of its logarithm       | 0.25        |
+| START_SECONDS     | real seconds until it listens                                    | 0           |
+| CRASH             | 1 = end with code 3 instead of listening                         | 0           |
+| TEXT              | what it answers                                                  | a greeting  |
 
 It imports nothing but the standard library and its knobs, so that it starts in a tenth of a second.
 """
@@ -25,6 +26,7 @@ from controller.emulator.serving.knobs import Knobs
 HTTP_OK, HTTP_ERROR = 200, 500
 REASONS = {HTTP_OK: "OK", HTTP_ERROR: "Internal Server Error"}
 LARGEST_HEAD = 64 * 1024
+_USER_AGENT = b"\r\nuser-agent:"
 A_YEAR = 365 * 86400.0
 SECONDS_TO_END = 8.0
 """After SIGTERM; at ten, SIGKILL comes."""
@@ -49,7 +51,7 @@ class Sample:
                 self._idle.clear()
                 try:
                     await _skip_body(reader, head)
-                    writer.write(await self._answer())
+                    writer.write(await self._answer(_user_agent(head)))
                     await writer.drain()
                 finally:
                     self._under_way -= 1
@@ -65,9 +67,9 @@ class Sample:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
 
-    async def _answer(self) -> bytes:
+    async def _answer(self, user_agent: bytes) -> bytes:
         await asyncio.sleep(self._knobs.draw_latency(self._rng) / 1000)
-        status = HTTP_ERROR if self._rng.random() < self._knobs.error_share else HTTP_OK
+        status = HTTP_ERROR if self._rng.random() < self._knobs.error_share_of(user_agent) else HTTP_OK
         text = self._knobs.text if status == HTTP_OK else "This request failed on purpose."
         body = f"{text}\n".encode()
         head = (
@@ -75,6 +77,11 @@ class Sample:
             f"Content-Length: {len(body)}\r\nX-Revision: "
         )
         return head.encode() + self._stamp + b"\r\n\r\n" + body
+
+
+def _user_agent(head: bytes) -> bytes:
+    place = head.lower().find(_USER_AGENT)
+    return head[place + len(_USER_AGENT) :].partition(b"\r\n")[0].strip() if place >= 0 else b""
 
 
 async def _skip_body(reader: asyncio.StreamReader, head: bytes) -> None:

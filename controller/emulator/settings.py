@@ -22,6 +22,13 @@ class RuntimeKind(StrEnum):
     SIMULATED = "simulated"
 
 
+class SimulatedLogs(StrEnum):
+    """Which users' requests to simulated revisions are logged: all, or those that failed."""
+
+    ALL = "all"
+    FAILURES = "failures"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The choices, with their defaults. Durations are on the emulator's clock unless they say otherwise."""
@@ -66,6 +73,10 @@ class Settings:
     """Of entries.list of Cloud Logging, for each project."""
     seed: int = 1
     """Of every random choice: split, generated names, simulated requests."""
+    simulated_logs: SimulatedLogs = SimulatedLogs.FAILURES
+    """All only where it is asked for: at volume it takes longer than everything else."""
+    simulated_front: bool = False
+    """Whether simulated revisions answer HTTP too, at the front; else nothing listens at their addresses."""
     log_capacity: int = 100_000
     """Log entries kept; the oldest go first."""
     log_bytes: int = 64 * 1024 * 1024

@@ -5,8 +5,9 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, cast
 
+from controller.emulator.serving.answering import Answering
 from controller.emulator.serving.deadline import Deadline
-from controller.emulator.serving.exchange import TOO_LARGE, TOO_LARGE_STATUS, Exchange
+from controller.emulator.serving.exchange import TOO_LARGE, TOO_LARGE_STATUS
 from controller.emulator.serving.heads import LARGEST_HEAD, Request, own_answer
 from controller.emulator.serving.lookout import Lookout
 from controller.emulator.serving.request_parser import Refusal, RequestParser
@@ -45,7 +46,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._parser = RequestParser()
         self._waiting = self._parser.found
         self._deadline = Deadline(front.loop, self._late)
-        self._exchange: Exchange | None = None
+        self._exchange: Answering | None = None
         self._held = b""
         self._lookout = Lookout(front.loop)
         self._is_full = self._is_paused = self._is_closing = False
@@ -69,10 +70,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._resume_parsing()
         self._advance()
 
-    def answer_for_platform(self, request: Request, status: int, text: str) -> None:
-        """Answer in the platform's name, and go on to the next request."""
+    def answer_whole(self, request: Request, status: int, text: str, lines: bytes = b"") -> None:
+        """Write a whole answer, with these lines in its head, and go on to the next request."""
         request.keeps_alive = request.keeps_alive and request.is_complete
-        self._write_own(request, status, text)
+        self._write_own(request, status, text, lines)
         self.answered(request)
 
     def hang_up(self, *, at_once: bool = True) -> None:
@@ -236,8 +237,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.write(own_answer(request.status, f"{request}\n", keeps_alive=False))
             self._close()
             return
-        pool = self._front.route(request)
-        if pool is None:
+        exchange = self._front.exchange(self, request)
+        if exchange is None:
             request.keeps_alive = request.keeps_alive and request.is_complete and self._mode is Mode.PARSED
             self._write_own(request, _NOT_FOUND, self._front.explanation(request.host))
             if not request.keeps_alive:
@@ -245,15 +246,15 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._deadline.suspend()
         self._is_hurried = False
-        self._exchange = Exchange(self._front, self, request, pool)
+        self._exchange = exchange
         if request.content_length > LARGEST_BODY or request.body_bytes > LARGEST_BODY:
-            self._exchange.refuse(TOO_LARGE_STATUS, TOO_LARGE)
+            exchange.refuse(TOO_LARGE_STATUS, TOO_LARGE)
         else:
-            self._exchange.begin()
+            exchange.begin()
 
-    def _write_own(self, request: Request, status: int, text: str) -> None:
-        has_body = request.method != b"HEAD"
-        self.write(own_answer(status, text, keeps_alive=request.keeps_alive, has_body=has_body))
+    def _write_own(self, request: Request, status: int, text: str, lines: bytes = b"") -> None:
+        has_body, keeps_alive = request.method != b"HEAD", request.keeps_alive
+        self.write(own_answer(status, text, lines, keeps_alive=keeps_alive, has_body=has_body))
 
     def _set_patience(self) -> None:
         """Limit how long a head may take, or how long an idle connection stays."""

@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from controller.emulator.serving.answering import Answering
 from controller.emulator.serving.heads import LAST_CHUNK, Answer, Request, affinity_line, chunk
 from controller.emulator.serving.instance_connection import InstanceConnection
 from controller.emulator.serving.instances import Instance
@@ -12,7 +13,7 @@ from controller.emulator.serving.pool import Pool
 
 if TYPE_CHECKING:
     from controller.emulator.serving.client_connection import ClientConnection
-    from controller.emulator.serving.front import Front
+    from controller.emulator.serving.process_front import ProcessFront
 
 CONNECTION_FAILED = (
     "The request failed because either the HTTP response was malformed or connection to the instance "
@@ -29,7 +30,7 @@ _LARGEST_KEPT = 64 * 1024
 """Bytes of a request's body that wait here for an instance before the user has to wait."""
 
 
-class Exchange:
+class Exchange(Answering):
     """Asks an instance and answers the user. Ends once, in one of many ways; then the place is free again."""
 
     __slots__ = (
@@ -56,7 +57,9 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, front: "Front", client: "ClientConnection", request: Request, pool: Pool) -> None:
+    def __init__(
+        self, front: "ProcessFront", client: "ClientConnection", request: Request, pool: Pool
+    ) -> None:
         self.pool = pool
         self.request = request
         self.peer = client.peer
@@ -133,7 +136,7 @@ class Exchange:
             if begun:
                 self._client.hang_up()
             else:
-                self._client.answer_for_platform(self.request, status, f"{text}\n")
+                self._client.answer_whole(self.request, status, f"{text}\n")
 
     # From the instance's side.
 

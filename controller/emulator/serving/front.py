@@ -1,21 +1,17 @@
-"""The HTTP front: listens, knows which revision a request goes to, and measures and logs each."""
+"""The HTTP front: listens, and knows what its users are told; what answers them is another's business."""
 
 import asyncio
 import random
 import resource
+from abc import ABC, abstractmethod
 from datetime import timedelta
 
 from controller.emulator.clock import Clock
 from controller.emulator.logs.entries import HttpRequest
-from controller.emulator.logs.store import Logs
-from controller.emulator.monitoring.store import Metrics
+from controller.emulator.serving.answering import Answering
 from controller.emulator.serving.client_connection import ClientConnection
-from controller.emulator.serving.exchange import Exchange
 from controller.emulator.serving.heads import Request
 from controller.emulator.serving.hostnames import Destination, destination, hostname
-from controller.emulator.serving.instance_connections import InstanceConnections
-from controller.emulator.serving.pool import Pool
-from controller.emulator.serving.processes import ProcessRuntime
 from controller.emulator.settings import Settings
 
 BUFFER_BYTES = 256 * 1024
@@ -23,39 +19,28 @@ BACKLOG = 1024
 MOST_FILES = 65_536
 
 
-class Front:
-    """One HTTP server for all services; the Host header names the service and perhaps a tag."""
+class Front(ABC):
+    """One HTTP server for all services; the Host header names the service and perhaps a tag.
 
-    def __init__(
-        self,
-        clock: Clock,
-        settings: Settings,
-        runtime: ProcessRuntime,
-        metrics: Metrics,
-        logs: Logs,
-        rng: random.Random,
-    ) -> None:
+    Build it on its event loop.
+    """
+
+    def __init__(self, clock: Clock, settings: Settings, rng: random.Random) -> None:
         self.clock = clock
         self.clients: set[ClientConnection] = set()
         self.buffer = bytearray(BUFFER_BYTES)
         """What is read lands here; each connection uses it up before the next one reads."""
         self.head_seconds = settings.front_head_seconds
         self.idle_seconds = settings.front_idle_seconds
-        self.loop: asyncio.AbstractEventLoop
-        self.connections: InstanceConnections
+        self.loop = asyncio.get_running_loop()
+        self.rng = rng
         self._region = settings.region
-        self._runtime = runtime
-        self._metrics = metrics
-        self._logs = logs
-        self._rng = rng
         self._server: asyncio.Server | None = None
         self._port = 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port."""
         _allow_many_connections()
-        self.loop = asyncio.get_running_loop()
-        self.connections = InstanceConnections(self.loop, self.buffer)
         self._server = await self.loop.create_server(
             lambda: ClientConnection(self), host, port, backlog=BACKLOG
         )
@@ -69,58 +54,28 @@ class Front:
         self._server.close()
         for client in list(self.clients):
             client.shut()
-        await self.connections.close()
         await self._server.wait_closed()
 
-    def route(self, request: Request) -> Pool | None:
-        """Return the instances of the revision that a request goes to; None = nobody answers to its host."""
-        return self._runtime.route(destination(request.host, self._region), request.affinity)
+    @abstractmethod
+    def exchange(self, client: ClientConnection, request: Request) -> Answering | None:
+        """Return what answers a request; None = nobody answers to its host."""
 
-    def head_for_instance(self, request: Request, peer: bytes) -> bytes:
-        """Return the head that an instance gets."""
-        return request.head(peer, self._rng.getrandbits(63))
+    @abstractmethod
+    def services(self) -> list[tuple[str, str]]:
+        """Return the services that can be reached, by region and short name."""
+
+    def destination(self, request: Request) -> Destination:
+        """Return what a request's Host header names."""
+        return destination(request.host, self._region)
 
     def new_trace(self) -> str:
         """Return the id of a trace, for a user who is in none."""
-        return f"{self._rng.getrandbits(128):032x}"
-
-    def record(self, exchange: Exchange) -> None:
-        """Count what reached an instance, and log everything. Latencies are real, instants are emulated."""
-        now, ended = self.clock.now(), self.loop.time()
-        request, instance = exchange.request, exchange.instance
-        if instance is not None:
-            self._metrics.record(
-                exchange.pool.key,
-                exchange.status,
-                (ended - exchange.reached_instance) * 1000,
-                now,
-                exchange.pending_seconds * 1000,
-            )
-        logged = HttpRequest(
-            request.method.decode(),
-            f"http://{request.host.decode('latin-1')}{request.target.decode('latin-1')}",
-            exchange.status,
-            timedelta(seconds=ended - exchange.arrived),
-            request.body_bytes,
-            exchange.sent_bytes,
-            request.user_agent.decode("latin-1"),
-            exchange.peer.decode(),
-            f"HTTP/{request.version}",
-        )
-        self._logs.add_request(
-            exchange.pool.key,
-            logged,
-            exchange.arrived_at,
-            now,
-            instance=instance.identity if instance is not None else "",
-            failure=exchange.failure,
-            trace=request.trace,
-        )
+        return f"{self.rng.getrandbits(128):032x}"
 
     def explanation(self, asked: bytes) -> str:
         """Return what a user reads whose Host header names nobody."""
         host, port = asked.decode("latin-1"), self._port
-        hosts = [hostname(Destination(*service), self._region) for service in self._runtime.services()]
+        hosts = [hostname(Destination(*service), self._region) for service in self.services()]
         known = "".join(f"  http://{name}:{port}/\n" for name in hosts) or "  (none is deployed)\n"
         return (
             f"No service or tag answers to the host '{host}'. The Host header names it: SERVICE.localhost, "
@@ -128,6 +83,23 @@ class Front:
             f"'{self._region}', SERVICE.REGION.localhost.\n{known}Where *.localhost does not resolve: "
             f"curl -H 'Host: {hosts[0] if hosts else 'web.localhost'}' http://127.0.0.1:{port}/\n"
         )
+
+
+def logged(
+    request: Request, status: int, latency: timedelta, response_bytes: int, peer: bytes
+) -> HttpRequest:
+    """Return what the log tells of a request."""
+    return HttpRequest(
+        request.method.decode(),
+        f"http://{request.host.decode('latin-1')}{request.target.decode('latin-1')}",
+        status,
+        latency,
+        request.body_bytes,
+        response_bytes,
+        request.user_agent.decode("latin-1"),
+        peer.decode(),
+        f"HTTP/{request.version}",
+    )
 
 
 def _allow_many_connections() -> None:

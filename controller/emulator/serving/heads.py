@@ -216,15 +216,17 @@ def affinity_line(value: str) -> bytes:
     return f"Set-Cookie: {COOKIE_NAME}={value}; Max-Age={seconds}; Path=/; HttpOnly\r\n".encode()
 
 
-def own_answer(status: int, text: str, *, keeps_alive: bool, has_body: bool = True) -> bytes:
-    """Return a whole answer in the platform's name."""
+def own_answer(
+    status: int, text: str, lines: bytes = b"", *, keeps_alive: bool, has_body: bool = True
+) -> bytes:
+    """Return a whole answer that comes from no process; `lines` are further lines of its head."""
     body = text.encode()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\n"
     ).encode()
     closing = b"" if keeps_alive else b"Connection: close\r\n"
-    return head + closing + b"\r\n" + (body if has_body else b"")
+    return head + lines + closing + b"\r\n" + (body if has_body else b"")
 
 
 def chunk(pieces: Sequence[bytes]) -> bytes:

@@ -16,6 +16,14 @@ _FARTHEST = 6.0
 """Buckets farther than so many standard deviations from the median are left out."""
 
 
+def draw_each(knobs: Knobs, rng: random.Random, requests: int) -> tuple[Histogram, list[float]]:
+    """Return the latencies of so many requests, and each by itself."""
+    result, each = Histogram(), [knobs.draw_latency(rng) for _ in range(requests)]
+    for milliseconds in each:
+        result.add(milliseconds)
+    return result, each
+
+
 def draw_latencies(knobs: Knobs, rng: random.Random, requests: int) -> Histogram:
     """Return the latencies of so many requests."""
     result = Histogram()

@@ -194,12 +194,13 @@ def test_an_instance_gets_sigterm_with_all_its_group_and_has_time_to_end() -> No
 
     async def check() -> None:
         text = (
-            "child = os.fork()\n"
+            "child = 0\n"
             "def end(*_):\n"
             "    if child: os.wait()\n"
             "    os.write(1, f'{os.getpid()} ends\\n'.encode())\n"
             "    os._exit(0)\n"
             "signal.signal(signal.SIGTERM, end)\n"
+            "child = os.fork()\n"
             f"if child:\n    {LISTENS}while True: time.sleep(1000)"
         )
         async with alone(a_revision(*program(text))) as one:
