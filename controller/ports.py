@@ -58,6 +58,10 @@ class NotServingError(PermanentError):
     """A revision that was asked for cannot serve."""
 
 
+class EntryRefusedError(PermanentError):
+    """The audit log will never keep one of these entries as it is."""
+
+
 class DeniedError(PermanentError):
     """A permission is missing; the text names it."""
 
@@ -99,6 +103,17 @@ class CloudRun(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Minutes:
+    """The minutes of each revision, the oldest first.
+
+    `problems` says by name which of the policy's own guards cannot be read; the samples are without them.
+    """
+
+    of: Mapping[str, Sequence[Minute]]
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
 class Metrics(Protocol):
     """Request counts, latencies and other metrics of one project and region, in whole minutes."""
 
@@ -110,7 +125,7 @@ class Metrics(Protocol):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
-    ) -> Mapping[str, Sequence[Minute]]:
+    ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes.
 
         The samples hold what the metrics of the `custom` guards say, too, by the guards' names.
@@ -172,8 +187,8 @@ class AuditLog(Protocol):
     def write_entries(self, entries: Sequence[AuditEntry]) -> None:
         """Keep the entries; those that are there already stay one.
 
-        Never repeated by itself. After a TransientError some may have been kept: write them all again. A
-        PermanentError will come again for the same entries; the others of them have been kept.
+        Never repeated by itself. After a TransientError some may have been kept: write them all again. An
+        EntryRefusedError will come again for the same entries; the others of them have been kept.
         """
         ...
 

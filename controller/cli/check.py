@@ -1,6 +1,7 @@
 """The command for schedules: `check`, one pass over all services that have a rollout on record."""
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -49,10 +50,12 @@ _WORSE = [
     ExitCode.UNEXPECTED,
 ]
 """From good to bad."""
+LATE = timedelta(minutes=5)
+"""An end that is not in force after this time needs somebody to look."""
 
 
 def _code(checked: "Checked") -> ExitCode:
-    """Return what this pass saw happen: an end that was reached before is no news."""
+    """Return what this pass saw happen: an end that was reached before, and is in force, is no news."""
     from controller.core.rollout import Phase
     from controller.ports import CanaryError, RecordUnreadableError
 
@@ -60,26 +63,30 @@ def _code(checked: "Checked") -> ExitCode:
         if isinstance(checked.error, RecordUnreadableError):
             return ExitCode.USAGE
         return ExitCode.UNAVAILABLE if isinstance(checked.error, CanaryError) else ExitCode.UNEXPECTED
-    rollout = checked.seen.rollout if checked.seen else None
-    if rollout is None:
+    seen = checked.seen
+    rollout = seen.rollout if seen else None
+    if seen is None or seen.observation is None or rollout is None:
         return ExitCode.DONE
     if rollout.held:
         return ExitCode.UNSURE
-    if not (checked.seen and checked.seen.decision and checked.seen.decision.event):
-        return ExitCode.DONE
+    if not rollout.is_over and rollout.phase.is_terminal and seen.observation.now - rollout.since > LATE:
+        return ExitCode.UNAVAILABLE
     ends = {
         Phase.ROLLED_BACK: ExitCode.ROLLED_BACK,
         Phase.FAILED: ExitCode.FAILED,
         Phase.SUPERSEDED: ExitCode.SUPERSEDED,
     }
-    return ends.get(rollout.phase, ExitCode.DONE)
+    return ExitCode.DONE if seen.was_over else ends.get(rollout.phase, ExitCode.DONE)
 
 
 def _line(checked: "Checked") -> str:
     from controller.cli.views import line_of
     from controller.core.plain_text import plain
 
-    told = line_of(checked.seen) if checked.seen else f"{'error':<11} {_error_text(checked)}"
+    if checked.seen:
+        told = line_of(checked.seen)
+    else:
+        told = f"{'error':<11} {_error_text(checked)}" if checked.error else "was deleted"
     return f"{checked.service:<20} {plain(told)}"
 
 
@@ -89,7 +96,8 @@ def _json(checked: "Checked") -> str:
 
     if checked.seen:
         return json.dumps(report_of(checked.seen))
-    return json.dumps(plain_values({"service": checked.service, "error": _error_text(checked)}))
+    what = {"error": _error_text(checked)} if checked.error else {"deleted": True}
+    return json.dumps(plain_values({"service": checked.service, **what}))
 
 
 def _error_text(checked: "Checked") -> str:

@@ -16,6 +16,7 @@ from controller.cli.options import (
     ServiceName,
     checked_service,
     connected,
+    parsed_duration,
 )
 
 if TYPE_CHECKING:
@@ -27,12 +28,17 @@ RolloutId = Annotated[
     str, typer.Option("--rollout", metavar="ID", help="Only this rollout, by the id that status shows.")
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The newest so many transitions.")]
+Since = Annotated[
+    str,
+    typer.Option("--since", metavar="DURATION", help="Only what happened in this time, such as 12h or 7d."),
+]
 
 
 def history(
     service: ServiceName,
     rollout: RolloutId = "",
     limit: Limit = 100,
+    since: Since = "",
     project: Project = "",
     region: Region = "",
     emulator: Emulator = "",
@@ -46,7 +52,8 @@ def history(
     from controller.core.trail import transition_as_plain
 
     name = checked_service(service)
-    transitions = _transitions(connected(project, region, emulator, local=local), name, rollout, limit)
+    outside = connected(project, region, emulator, local=local)
+    transitions = _transitions(outside, name, rollout, limit, since)
     if as_json:
         _print_json(transition_as_plain(transition) for transition in transitions)
     else:
@@ -57,6 +64,7 @@ def replay(
     service: ServiceName,
     rollout: RolloutId = "",
     limit: Limit = 100,
+    since: Since = "",
     project: Project = "",
     region: Region = "",
     emulator: Emulator = "",
@@ -71,7 +79,7 @@ def replay(
     from controller.engine.replay import replay as replayed_of
 
     name, outside = checked_service(service), connected(project, region, emulator, local=local)
-    transitions = _transitions(outside, name, rollout, limit)
+    transitions = _transitions(outside, name, rollout, limit, since)
     replayed = list(replayed_of(outside.metrics, transitions))
     if as_json:
         _print_json(_replayed_as_plain(each) for each in replayed)
@@ -85,10 +93,14 @@ _HAPPENED = ("time", "rollout", "event", "phase", "users", "by", "reason")
 _REPLAYED = ("time", "rollout", "then", "today", "why")
 
 
-def _transitions(outside: "Outside", service: str, rollout: str, limit: int) -> "list[Transition]":
+def _transitions(
+    outside: "Outside", service: str, rollout: str, limit: int, since: str
+) -> "list[Transition]":
     from controller.engine.audit import transitions_of
 
-    return transitions_of(outside.audit_log.read_entries(service, rollout, limit=limit))
+    ago = parsed_duration("--since", since)
+    begin = outside.clock.now() - ago if ago else None
+    return transitions_of(outside.audit_log.read_entries(service, rollout, begin, limit))
 
 
 def _row(transition: "Transition") -> tuple[str, ...]:

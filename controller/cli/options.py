@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,6 +102,16 @@ def checked_revision(revision: str) -> str:
             f"{revision!r} is not the name of a revision: lower-case letters, digits and hyphens, at most 63"
         )
     return revision
+
+
+def parsed_duration(option: str, text: str) -> timedelta | None:
+    """Return a duration, or None where none is given; raises a usage error for what is none."""
+    from controller.core.units import UnitInvalid, parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except UnitInvalid as invalid:
+        raise typer.BadParameter(str(invalid), param_hint=option) from None
 
 
 def policy_of(file: Path | None) -> "Policy":

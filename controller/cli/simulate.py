@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from controller.cli.power_views import Point
+    from controller.core.mistakes import PolicyInvalid
     from controller.core.policy import Policy
     from controller.simulation.users import Latency, Users
 
@@ -104,7 +105,7 @@ def _more_and_more_errors(users: "Users") -> "Iterator[Point]":
 
 def _without_custom(policy: "Policy") -> tuple["Policy", list[str]]:
     """Leave guards out that rest on metrics which nobody can draw."""
-    from controller.core.policy import PolicyInvalid, parse_policy, policy_as_plain
+    from controller.core.policy import parse_policy, policy_as_plain
 
     if not policy.guards.custom:
         return policy, []

@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +19,14 @@ from controller.cli.options import (
     ServiceName,
     checked_service,
     connected,
+    parsed_duration,
     policy_of,
 )
 
 if TYPE_CHECKING:
     from controller.core.rollout import Phase, Rollout
     from controller.engine.outside import Outside
+    from controller.engine.reconcile import Pass
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it ended or is held, and end as it did.")]
 WaitFor = Annotated[
@@ -56,25 +59,32 @@ def status(
         if policy:
             raise typer.BadParameter("it is compared where status does not wait", param_hint="--policy")
         outside = connected(project, region, emulator, local=local)
-        phase, at_most = _phase(wait_for), _duration(timeout)
+        phase, at_most = _phase(wait_for), parsed_duration("--timeout", timeout)
         raise typer.Exit(_waited(outside, checked_service(service), phase, at_most, as_json=as_json))
-    from rich.console import Console
-
     from controller.cli.report import report_of
-    from controller.cli.views import line_of, panel_of
     from controller.core.pause_ahead import read_pause_ahead
-    from controller.core.plain_text import plain
     from controller.engine.reconcile import look
 
     wanted = policy_of(policy) if policy else None
     seen = look(connected(project, region, emulator, local=local), checked_service(service))
     differs = wanted is not None and seen.rollout is not None and seen.rollout.policy != wanted
-    ahead = read_pause_ahead(seen.service)
     if as_json:
         more = {"policy_differs": differs} if wanted else {}
-        more |= {"paused_ahead": True} if ahead else {}
+        more |= {"paused_ahead": True} if read_pause_ahead(seen.service) else {}
         print(json.dumps(report_of(seen) | more))
-        return
+    else:
+        _show(seen, policy if differs else None)
+
+
+def _show(seen: "Pass", differing: Path | None) -> None:
+    """Show what was seen; `differing` is the file of another policy than the rollout has."""
+    from rich.console import Console
+
+    from controller.cli.views import line_of, panel_of
+    from controller.core.pause_ahead import read_pause_ahead
+    from controller.core.plain_text import plain
+
+    ahead, service = read_pause_ahead(seen.service), seen.service.name
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if ahead:
         console.print(
@@ -91,9 +101,9 @@ def status(
         console.print(
             f"It waits at a gate for a person: canary resume {service}, or canary rollback {service}"
         )
-    if differs:
-        differing = plain(str(policy))
-        console.print(f"The rollout keeps the policy that it began with; {differing} says something else.")
+    if differing:
+        other = plain(str(differing))
+        console.print(f"The rollout keeps the policy that it began with; {other} says something else.")
 
 
 def _waited(
@@ -131,12 +141,3 @@ def _phase(name: str) -> "Phase | None":
     if name and name not in list(Phase):
         raise typer.BadParameter(f"{name!r} is none of {', '.join(Phase)}", param_hint="--wait-for")
     return Phase(name) if name else None
-
-
-def _duration(text: str) -> "timedelta | None":
-    from controller.core.units import UnitInvalid, parse_duration
-
-    try:
-        return parse_duration(text) if text else None
-    except UnitInvalid as invalid:
-        raise typer.BadParameter(str(invalid), param_hint="--timeout") from None

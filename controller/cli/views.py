@@ -180,6 +180,8 @@ def _line(seen: Pass) -> str:
         return f"{place}  {seen.decision.reason}"
     if verdict and rollout.at_gate:
         return f"{place}  waits for a person to let it go on; {verdict.value.value}: {verdict.reason}"
+    if verdict and rollout.held:
+        return f"{place}  {rollout.reason}; meanwhile {verdict.value.value}: {verdict.reason}"
     if verdict:
         return f"{place}  {verdict.value.value}: {verdict.reason}"
     if rollout.observed_at:

@@ -5,47 +5,93 @@ runs keeps it and adds only the minutes that are new; one that starts again gets
 from all of them. It holds no minute, so it does not grow with them.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.core.counts import EvidenceInvalid
 from controller.core.evidence import Evidence, Sample, Stage, Tick, Window, minutes_of
-from controller.core.guards import AnyGuardTest, guard_tests
+from controller.core.guards import AnyGuardTest, guard_tests, log_harm
 from controller.core.policy import Policy
 from controller.core.traffic import ALL
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """What was weighed: the guards as they stand, and the totals of the latest stage.
+class Totals:
+    """What the users of both revisions met in the minutes of a stage."""
 
-    `weighed` has the number of minutes of each stage so far, `last` is the end of the newest one, `percent`
-    the candidate's in the latest stage. `problem` says what cannot be weighed, or why there is no evidence.
+    percent: int
+    minutes: int = 0
+    stable: Sample = field(default_factory=Sample)
+    candidate: Sample = field(default_factory=Sample)
+
+    def after(self, tick: Tick) -> "Totals":
+        """Return the totals with a minute more."""
+        return Totals(
+            self.percent,
+            self.minutes + 1,
+            _total(self.stable, tick.stable),
+            _total(self.candidate, tick.candidate),
+        )
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What was weighed: the guards as they stand, and the totals of each stage so far.
+
+    `last` is the end of the newest minute. `problem` says why there is no evidence; `problems` says by name
+    which guards could not be read lately.
     """
 
     guards: tuple[AnyGuardTest, ...] = ()
-    percent: int | None = None
-    weighed: tuple[int, ...] = ()
+    stages: tuple[Totals, ...] = ()
     last: datetime | None = None
-    stable: Sample = field(default_factory=Sample)
-    candidate: Sample = field(default_factory=Sample)
     problem: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    harmed: int | None = None
+    """The number of the stage in which harm was shown, in the minute to `last`. What comes later is not
+    weighed: it must not take back what nobody has acted upon yet."""
+
+    @property
+    def judged(self) -> Totals | None:
+        """The totals that are judged: those of the latest stage, or of the one in which harm was shown."""
+        if not self.stages:
+            return None
+        return self.stages[-1 if self.harmed is None else self.harmed]
+
+    @property
+    def percent(self) -> int | None:
+        """The candidate's percent in the stage that is judged."""
+        return self.judged.percent if self.judged else None
 
     @property
     def minutes(self) -> int:
-        """The minutes of the latest stage, which is judged."""
-        return self.weighed[-1] if self.weighed else 0
+        """The minutes of the stage that is judged."""
+        return self.judged.minutes if self.judged else 0
+
+    @property
+    def stable(self) -> Sample:
+        """What the users of stable met in the stage that is judged."""
+        return self.judged.stable if self.judged else Sample()
+
+    @property
+    def candidate(self) -> Sample:
+        """What the users of the candidate met in the stage that is judged."""
+        return self.judged.candidate if self.judged else Sample()
 
     @property
     def earlier_minutes(self) -> int:
-        """The minutes of the stages before the latest."""
-        return sum(self.weighed[:-1])
+        """The minutes of the stages before the one that is judged."""
+        before = self.stages[:-1] if self.harmed is None else self.stages[: self.harmed]
+        return sum(stage.minutes for stage in before)
 
     def is_of(self, windows: Sequence[Window], until: datetime) -> bool:
         """Tell whether what was weighed is just what these windows hold up to `until`."""
-        known = self.weighed + (0,) * (len(windows) - len(self.weighed))
-        return known == tuple(minutes_of(window, until) for window in windows)
+        if self.harmed is not None:
+            return True
+        known = [stage.minutes for stage in self.stages] + [0] * (len(windows) - len(self.stages))
+        return known == [minutes_of(window, until) for window in windows]
 
 
 def assess(policy: Policy, evidence: Evidence, earlier: Assessment | None = None) -> Assessment:
@@ -55,54 +101,57 @@ def assess(policy: Policy, evidence: Evidence, earlier: Assessment | None = None
     if earlier and earlier.problem:
         return earlier  # more minutes do not mend it
     try:
-        return _extended(earlier or _begun(policy, evidence.history), evidence.stages)
+        begun = earlier or _begun(policy, evidence.history)
+        needed = -math.log(policy.confidence.false_rollback)
+        return replace(_extended(begun, evidence.stages, needed), problems=evidence.problems)
     except EvidenceInvalid as invalid:
         return Assessment(problem=f"the metrics cannot be judged: {invalid}")
 
 
 def _begun(policy: Policy, history: Sequence[Sample]) -> Assessment:
-    return Assessment(tuple(test.knowing(history) for test in guard_tests(policy)))
+    return Assessment(tuple(_guard_knowing(test, history) for test in guard_tests(policy)))
 
 
-def _extended(assessment: Assessment, stages: Sequence[Stage]) -> Assessment:
+def _guard_knowing(test: AnyGuardTest, history: Sequence[Sample]) -> AnyGuardTest:
+    try:
+        return test.knowing(history)
+    except EvidenceInvalid as invalid:
+        return test.failed(str(invalid))
+
+
+def _extended(assessment: Assessment, stages: Sequence[Stage], needed: float) -> Assessment:
     for number, stage in enumerate(stages):
-        if number == len(assessment.weighed):
-            weighed = (*assessment.weighed, 0)
-            nothing = Sample()
-            assessment = replace(
-                assessment, percent=stage.percent, weighed=weighed, stable=nothing, candidate=nothing
-            )
+        if number == len(assessment.stages):
+            assessment = replace(assessment, stages=(*assessment.stages, Totals(stage.percent)))
         for tick in stage.ticks:
-            assessment = _after(assessment, number, stage.percent, tick)
+            if assessment.harmed is not None:
+                break
+            assessment = _after(assessment, number, tick)
+            if log_harm(assessment.guards) >= needed:
+                assessment = replace(assessment, harmed=number)
     return assessment
 
 
-def _after(assessment: Assessment, number: int, percent: int, tick: Tick) -> Assessment:
+def _after(assessment: Assessment, number: int, tick: Tick) -> Assessment:
     """Return the assessment after a minute of this stage, which may be one before the latest."""
     if assessment.last is not None and tick.end <= assessment.last:
         raise EvidenceInvalid(f"the minute that ends at {tick.end:%H:%M} comes twice or out of order")
-    weighed = assessment.weighed
-    alone, new_step = percent == ALL, number > 0 and not weighed[number]
-    after = replace(
+    stages = assessment.stages
+    alone, new_step = stages[number].percent == ALL, number > 0 and not stages[number].minutes
+    return replace(
         assessment,
         guards=tuple(_guard_after(test, tick, alone=alone, new_step=new_step) for test in assessment.guards),
-        weighed=(*weighed[:number], weighed[number] + 1, *weighed[number + 1 :]),
+        stages=(*stages[:number], stages[number].after(tick), *stages[number + 1 :]),
         last=tick.end,
     )
-    if number + 1 < len(weighed):
-        return after
-    stable, candidate = _total(after.stable, tick.stable), _total(after.candidate, tick.candidate)
-    return replace(after, stable=stable, candidate=candidate)
 
 
 def _guard_after(test: AnyGuardTest, tick: Tick, *, alone: bool, new_step: bool) -> AnyGuardTest:
-    """Return a guard after a minute; one that only observes must not blind the others."""
+    """Return a guard after a minute; one that cannot be weighed must not blind the others."""
     try:
         return test.after(tick, alone=alone, new_step=new_step)
-    except EvidenceInvalid:
-        if test.decides:
-            raise
-        return test
+    except EvidenceInvalid as invalid:
+        return test.failed(str(invalid))
 
 
 def _total(total: Sample, sample: Sample) -> Sample:

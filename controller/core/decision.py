@@ -6,7 +6,7 @@ evidence.
 """
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.judge import Verdict, VerdictValue, judge
 from controller.core.observation import Observation, RevisionState, ServiceState
@@ -17,7 +17,7 @@ from controller.core.placement import (
     wanted_split,
     without_unserved_tags,
 )
-from controller.core.policy import OnDeadline, OnNewRevision, WhenUnsure
+from controller.core.policy_choices import OnDeadline, OnNewRevision, WhenUnsure
 from controller.core.rollout import COMMANDS, Event, Phase, Refuse, Rollout, Stay, moved, observed
 from controller.core.traffic import Split, written
 
@@ -118,7 +118,7 @@ def _objection(rollout: Rollout, observation: Observation, command: Command) -> 
 
 def needs_evidence(rollout: Rollout) -> bool:
     """Tell whether a decision in this phase may rest on metrics."""
-    watched = rollout.phase in {Phase.STEPPING, Phase.BAKING} or rollout.at_gate
+    watched = rollout.phase in {Phase.STEPPING, Phase.BAKING} or rollout.at_gate or rollout.held
     return watched and rollout.window is not None
 
 
@@ -127,9 +127,10 @@ def needs_stable(rollout: Rollout) -> bool:
     return bool(rollout.stable) and rollout.percent == 0
 
 
-def needs_smoke_test(rollout: Rollout, service: ServiceState) -> bool:
+def needs_smoke_test(rollout: Rollout, service: ServiceState, now: datetime) -> bool:
     """Tell whether the candidate can and must be asked the policy's paths on its own address now."""
-    return rollout.phase is Phase.CHECKING and bool(rollout.policy.smoke) and is_served(rollout, service)
+    asks = rollout.phase is Phase.CHECKING and bool(rollout.policy.smoke)
+    return asks and _is_observed(rollout, service, now)
 
 
 def _verdict(rollout: Rollout, observation: Observation) -> Verdict | None:
@@ -225,14 +226,20 @@ def _of_the_split(rollout: Rollout, observation: Observation) -> Happened | None
     if rollout.observed_at is not None and rollout.phase is not Phase.CHECKING:
         return None
     service = observation.service
-    if is_served(rollout, service):
+    if _is_observed(rollout, service, observation.now):
         return _checked(rollout, observation) if rollout.phase is Phase.CHECKING else None
-    late = not is_in_place(rollout, service) and observation.now - rollout.since >= REFUSED_AFTER
+    late = observation.now - rollout.since >= REFUSED_AFTER
     exposed = rollout.phase in {Phase.STEPPING, Phase.BAKING, Phase.CHECKING}
     if exposed and ((service.settled and service.failed) or late):
         why = _one_line(service.message) or "it is not served"
         return Event.REFUSED, f"Cloud Run did not take the split over: {why}", CONTROLLER
     return None
+
+
+def _is_observed(rollout: Rollout, service: ServiceState, now: datetime) -> bool:
+    """Tell whether the split counts as served: a service that is never settled must not stop the clock."""
+    lasts = now - rollout.since >= REFUSED_AFTER
+    return is_served(rollout, service) or (lasts and is_in_place(rollout, service))
 
 
 def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
@@ -247,7 +254,7 @@ def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
         return None
     if not candidate.ready:
         return _of_checks_that_last(rollout, observation, f"the candidate {_state_of(candidate)}")
-    if needs_smoke_test(rollout, observation.service):
+    if needs_smoke_test(rollout, observation.service, observation.now):
         if observation.smoke is None:
             return None
         if observation.smoke:
@@ -274,6 +281,8 @@ def _of_the_evidence(rollout: Rollout, observation: Observation, verdict: Verdic
     )
     if rollout.at_gate:
         return _of_the_gate(rollout, observation, verdict) if passed else None
+    if rollout.held:
+        return None
     if verdict.stable_is_bad:
         reason = (
             f"{verdict.reason}; stable is no better, so the candidate is not blamed: a person should look"
@@ -335,10 +344,12 @@ def _settled(
 ) -> Decision:
     """Decide where nothing happened: note that the split is served, or see to it that it will be."""
     service, reason = observation.service, verdict.reason if verdict else rollout.reason
+    if rollout.held:
+        reason = rollout.reason  # what the evidence says is not what it waits for
     if rollout.observed_at is not None:
         return Decision(rollout, None, reason, None, verdict, answer)
     changed_since = rollout.phase.is_terminal and not is_as_written(rollout, service)
-    if changed_since or is_served(rollout, service):
+    if changed_since or _is_observed(rollout, service, observation.now):
         return Decision(observed(rollout, observation.now), None, reason, None, verdict, answer)
     # Only an end is asked for again and again: a step that is not taken over is a reason to go back.
     again = rollout.phase.is_terminal and service.settled

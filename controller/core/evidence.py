@@ -1,5 +1,6 @@
 """Evidence: what the users of both revisions met, minute by minute, as counts and latency histograms."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,8 +26,8 @@ class Sample:
     custom: Mapping[str, Measure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any(count < 0 for count in self.codes.values()):
-            raise EvidenceInvalid("a count of requests is negative")
+        if not all(0 <= count < math.inf for count in self.codes.values()):  # NaN fails this, too
+            raise EvidenceInvalid("a count of requests is none")
 
     @property
     def requests(self) -> int:
@@ -99,12 +100,14 @@ class Stage:
 class Evidence:
     """What is to be weighed: a stage for each window of a rollout, or why nothing could be read.
 
-    `history` is what stable answered in the minutes just before the rollout, oldest first.
+    `history` is what stable answered in the minutes just before the rollout, oldest first. `problems` says
+    by name which guards could not be read, or not in each minute.
     """
 
     stages: tuple[Stage, ...] = ()
     problem: str = ""
     history: tuple[Sample, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 KEPT = timedelta(weeks=6)

@@ -5,18 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
 
-from controller.core.policy import (
-    AdvanceOn,
-    AfterPromotion,
-    Hold,
-    OnDeadline,
-    OnNewRevision,
-    Policy,
-    Step,
-    WhenUnsure,
-    evidence_time,
-)
+from controller.core.policy import Policy, evidence_time
+from controller.core.policy_choices import AdvanceOn, AfterPromotion, OnDeadline, OnNewRevision, WhenUnsure
 from controller.core.policy_guards import AnyGuard, CustomGuard, ErrorGuard, LatencyGuard, Tolerance
+from controller.core.policy_steps import Hold, Step
 from controller.core.traffic import ALL
 from controller.core.units import duration_text, share_text
 

@@ -48,6 +48,12 @@ class GuardTest(Generic[M]):
     weights: tuple[float, ...]
     moved: bool = False
     """The traffic was moved since the last minute that said something."""
+    problem: str = ""
+    """Why no further minute can be weighed."""
+
+    def failed(self, problem: str) -> Self:
+        """Return the guard as it stands; it weighs nothing any more."""
+        return replace(self, problem=problem)
 
     def knowing(self, history: Iterable[Sample]) -> Self:
         """Return the guard with stable's past known."""
@@ -62,6 +68,8 @@ class GuardTest(Generic[M]):
 
         Raises EvidenceInvalid where the two sides, or this minute and those before, cannot be compared.
         """
+        if self.problem:
+            return self
         stable, candidate = self.measure(tick.stable), self.measure(tick.candidate)
         known = stable if stable is not None else candidate
         if known is None:
@@ -120,6 +128,12 @@ def guard_tests(policy: Policy) -> tuple[AnyGuardTest, ...]:
     deciding = max(1, sum(not guard.observe for guard in guards.values()))
     needed = -math.log(policy.confidence.false_rollback / deciding)
     return tuple(_guard_test(name, guard, needed) for name, guard in guards.items())
+
+
+def log_harm(guards: Iterable[AnyGuardTest]) -> float:
+    """Return the evidence of harm of all deciding guards together, in nats: the average of their e-values."""
+    logs = [guard.log_harm() for guard in guards if guard.decides]
+    return log_sum(logs) - math.log(max(1, len(logs)))
 
 
 def _guard_test(name: str, guard: AnyGuard, needed: float) -> AnyGuardTest:

@@ -22,11 +22,12 @@ from typing import Any
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
 from controller.core.evidence import Measure
-from controller.core.guards import AnyGuardTest
+from controller.core.guards import AnyGuardTest, log_harm
 from controller.core.limits import Limit
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
-from controller.core.policy import AdvanceOn, Hold, Policy
-from controller.core.sequential import log_sum
+from controller.core.policy import Policy
+from controller.core.policy_choices import AdvanceOn
+from controller.core.policy_steps import Hold
 from controller.core.traffic import ALL
 from controller.core.wording import breach_text, counted, need_text, numbers_text, odds_text, ruled_out_text
 
@@ -106,9 +107,8 @@ def judge(policy: Policy, hold: Hold, assessment: Assessment) -> Verdict:
 
 
 def _account(policy: Policy, assessment: Assessment) -> _Account:
-    deciding = [test for test in assessment.guards if test.decides]
     return _Account(
-        log_harm=log_sum([test.log_harm() for test in deciding]) - math.log(max(1, len(deciding))),
+        log_harm=log_harm(assessment.guards),
         needed=-math.log(policy.confidence.false_rollback),
         needed_safety=-math.log1p(-policy.confidence.promotion),
     )
@@ -192,12 +192,12 @@ def _finding(case: _Case) -> Finding:
 
 
 def _of_harm(case: _Case) -> _Said | None:
-    log_harm, account, decides = case.test.log_harm(), case.account, case.test.decides
-    if log_harm < account.needed or (decides and not account.shows_harm):
+    evidence, account, decides = case.test.log_harm(), case.account, case.test.decides
+    if evidence < account.needed or (decides and not account.shows_harm):
         return None
     limits: Sequence[Limit[Any]] = case.test.limits
     worst = max(limits, key=lambda limit: limit.log_harm)
-    odds = odds_text(account.log_harm if decides else log_harm)
+    odds = odds_text(account.log_harm if decides else evidence)
     return _Said(VerdictValue.FAIL, f"{breach_text(worst)}, beyond doubt ({odds})")
 
 
@@ -213,6 +213,8 @@ def _of_shared_harm(case: _Case) -> _Said | None:
 
 
 def _of_nothing_measured(case: _Case) -> _Said | None:
+    if problem := case.test.problem or case.assessment.problems.get(case.test.name):
+        return _Said(VerdictValue.UNMEASURED, f"cannot be weighed: {problem}")
     if not case.limits:
         return _Said(VerdictValue.UNMEASURED, "nothing to compare with")
     if not case.candidate.total:

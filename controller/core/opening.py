@@ -44,10 +44,12 @@ def open_rollout(
     by: str,
     candidate: str = "",
     previous: Rollout | None = None,
+    lost: Sequence[Rollout] = (),
 ) -> Opening | NothingToDo:
     """Return the opening for the newest revision, or for the `candidate` that is named.
 
-    A `previous` rollout that is still on its way is superseded: its stable is the new one's, too.
+    A `previous` rollout that is still on its way is superseded: its stable is the new one's, too. `lost` ones
+    were undone as soon as they were opened; their tags are taken away.
     Raises OpeningRefused where a canary would be unsafe or without meaning.
     """
     by_name = {revision.name: revision for revision in revisions}
@@ -79,7 +81,7 @@ def open_rollout(
             f"the policy has a smoke test, but the name {service.name} leaves no room for the tag that it"
             " needs; take smoke out of the policy"
         )
-    kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous)))
+    kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous, *lost)))
     warnings = tuple(_warnings(rollout, serving, stable, chosen))
     return Opening(rollout, wanted_split(rollout, kept), warnings)
 
@@ -92,7 +94,7 @@ def open_rollback(
     previous: Rollout | None = None,
 ) -> Opening | NothingToDo:
     """Return the rollout, over as soon as it is served, that brings an earlier revision back at once."""
-    serving = _serving(service, previous)
+    serving = service.shares_served | service.shares_wanted | _serving(service, previous)
     away_from = {name: share for name, share in serving.items() if name not in {to.name, ""}}
     if not away_from:
         return NothingToDo(f"{to.name} serves all users already")
@@ -176,18 +178,18 @@ def _serving(service: ServiceState, previous: Rollout | None) -> dict[str, int]:
     """Return the percents to begin from: what is served, or what a rollout before is on its way to.
 
     One that is still in its steps is superseded, and its stable is the new one's; but what somebody edited
-    by hand since stands.
+    by hand since stands, also while it is not in force yet.
     """
     if previous is None or previous.is_over or not is_as_written(previous, service):
-        return service.shares_served
+        return service.shares_served if service.settled else service.shares_wanted
     if previous.phase.is_terminal:
         return service.shares_wanted
     return {previous.stable or previous.candidate: ALL}
 
 
-def _tags_left(previous: Rollout | None) -> tuple[str, ...]:
-    """Return our tags that a rollout before may have left when it was superseded."""
-    return (previous.candidate_tag, previous.stable_tag) if previous else ()
+def _tags_left(*earlier: Rollout | None) -> tuple[str, ...]:
+    """Return our tags that rollouts before may have left when they were superseded, or lost."""
+    return tuple(tag for each in earlier if each for tag in (each.candidate_tag, each.stable_tag))
 
 
 def _candidate(service: ServiceState, by_name: dict[str, RevisionState], wanted: str) -> RevisionState:

@@ -1,7 +1,7 @@
 """The placement: the split that goes with a rollout, and whether a service asks for it and serves it."""
 
 from controller.core.observation import ServiceState
-from controller.core.policy import AfterPromotion
+from controller.core.policy_choices import AfterPromotion
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import (
     ALL,

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BeforeValidator,
@@ -15,138 +15,26 @@ from pydantic import (
 )
 
 from controller.core.mistakes import Mistake, Path, PolicyInvalid, read_mistakes
-from controller.core.policy_fields import (
-    MINUTE,
+from controller.core.policy_choices import (
     AdvanceOn,
     AfterPromotion,
-    Count,
-    Duration,
-    FalseRollback,
-    Minutes,
     OnDeadline,
     OnNewRevision,
-    Paths,
-    Percent,
-    PositiveDuration,
-    Promotion,
-    StepGate,
-    Version,
     WhenUnsure,
     choice,
-    parse_minutes,
+)
+from controller.core.policy_fields import (
+    MINUTE,
+    Duration,
+    Paths,
+    PositiveDuration,
+    Version,
 )
 from controller.core.policy_guards import Guards
 from controller.core.policy_parts import Fields, Part, fields_of, has_fields
+from controller.core.policy_steps import BAKE, Confidence, Hold, Step, parse_steps
 from controller.core.traffic import ALL
-from controller.core.units import LONGEST_DURATION, UnitInvalid, duration_text, shown
-
-__all__ = [
-    "AdvanceOn",
-    "AfterPromotion",
-    "Confidence",
-    "Hold",
-    "Mistake",
-    "OnDeadline",
-    "OnNewRevision",
-    "Policy",
-    "PolicyInvalid",
-    "Step",
-    "WhenUnsure",
-    "evidence_time",
-    "parse_policy",
-    "policy_as_plain",
-    "policy_digest",
-    "smallest_limit",
-]
-
-_SHORTEST_LIMIT: Final = timedelta(minutes=30)
-_LIMIT_FACTOR: Final = 4
-
-
-class Hold(Part):
-    """How long a step lasts; written short as `10m`, which is `at_least`."""
-
-    at_least: Minutes = Field(
-        default=timedelta(minutes=5),
-        description="Minutes of final evidence that the step is judged on before it may pass.",
-    )
-    at_most: PositiveDuration = Field(
-        default=timedelta(minutes=30),
-        description=(
-            "Limit of the step, counted from the moment its split is observed; then `when_unsure` applies. "
-            "Left out, it is 30m or 4 times `at_least`, whichever is more."
-        ),
-    )
-    requests: Count = Field(
-        default=50,
-        description=(
-            "Requests that each revision must have served in the step before it may pass; "
-            "less if safety is proven before."
-        ),
-    )
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        fields = fields_of(value, "at_least", "a duration such as 10m or a mapping such as {at_least: 10m}")
-        if "at_most" in fields or "at_least" not in fields:
-            return fields
-        try:
-            limit = _LIMIT_FACTOR * parse_minutes(fields["at_least"])
-        except UnitInvalid:
-            return fields
-        return fields | {"at_most": min(max(_SHORTEST_LIMIT, limit), LONGEST_DURATION)}
-
-
-class Step(Part):
-    """One share of traffic for the candidate; written short as `5%`."""
-
-    traffic: Percent = Field(description="Share of the traffic that the candidate gets, in whole percents.")
-    hold: Hold = Field(
-        default=Hold(),
-        description="How long the step lasts; what is left out comes from the policy's `hold`.",
-    )
-    gate: StepGate = Field(
-        default=None,
-        description=(
-            "Whether a person must let it go on when the step has passed: `manual`, or a duration after "
-            "which passing evidence will do. Until then the evidence is watched on."
-        ),
-    )
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        return fields_of(value, "traffic", "a share such as 5% or a mapping such as {traffic: 5%}")
-
-
-class Confidence(Part):
-    """How sure the controller must be before it acts."""
-
-    false_rollback: FalseRollback = Field(
-        default=0.01,
-        description=(
-            "Chance at most that a candidate as good as stable is rolled back: "
-            "for the whole rollout, all guards and all looks together."
-        ),
-    )
-    promotion: Promotion = Field(
-        default=0.95,
-        description="How sure each guard's proof must be that the candidate is within tolerance.",
-    )
-
-    @classmethod
-    def _read(cls, value: object) -> Fields:
-        return fields_of(value, None, "a mapping such as {false_rollback: 1%}")
-
-
-_BAKE: Final = Hold(at_least=timedelta(minutes=15), at_most=timedelta(minutes=60))
-
-
-def _parse_steps(value: object) -> object:
-    if not isinstance(value, list | tuple):
-        raise UnitInvalid(f"expected a list such as [5%, 25%, 50%], not {shown(value)}")
-    if not value:
-        raise UnitInvalid("there must be at least one step; write [100%] to move everything at once")
-    return value
+from controller.core.units import duration_text
 
 
 class Policy(Part):
@@ -156,13 +44,13 @@ class Policy(Part):
         default=1,
         description="Version of the policy's format.",
     )
-    steps: Annotated[tuple[Step, ...], BeforeValidator(_parse_steps)] = Field(
+    steps: Annotated[tuple[Step, ...], BeforeValidator(parse_steps)] = Field(
         default=(Step(traffic=5), Step(traffic=25), Step(traffic=50)),
         description="Rising shares of traffic for the candidate; after the last it gets all, to `bake`.",
     )
     hold: Hold = Field(default=Hold(), description="How long a step lasts where it does not say so itself.")
     bake: Hold = Field(
-        default=_BAKE,
+        default=BAKE,
         description="How long the candidate serves everything, with stable kept as the way back.",
     )
     guards: Guards = Field(default=Guards(), description="What the candidate is compared on.")
@@ -221,7 +109,7 @@ class Policy(Part):
             written = _written_hold(fields.get("hold", {}))
             fields["steps"] = [_with_hold(step, written) for step in steps]
         if has_fields(fields.get("bake"), "at_least"):
-            fields["bake"] = {"at_least": _BAKE.at_least} | fields_of(fields["bake"], "at_least")
+            fields["bake"] = {"at_least": BAKE.at_least} | fields_of(fields["bake"], "at_least")
         return fields
 
     @model_validator(mode="after")

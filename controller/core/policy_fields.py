@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -18,7 +17,7 @@ from controller.core.metric_filters import (
     parse_filter,
     parse_revision_label,
 )
-from controller.core.mistakes import Mistake, PolicyInvalid, nearest
+from controller.core.mistakes import Mistake, PolicyInvalid
 from controller.core.units import UnitInvalid, duration_text, share_text, shown
 
 T = TypeVar("T")
@@ -26,53 +25,16 @@ T = TypeVar("T")
 MINUTE: Final = timedelta(minutes=1)
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
-_CODE_PATTERN: Final = r"^[45](xx|[0-9]{2})$"
-_PATH_PATTERN: Final = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}$"
-_PATH_FORM: Final = {"type": "string", "pattern": _PATH_PATTERN}
+_ERRORS: Final = "45"
+"""The first digits of the codes that can be errors."""
+PATH_PATTERN: Final = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}$"
+_PATH_FORM: Final = {"type": "string", "pattern": PATH_PATTERN}
 MOST_PATHS: Final = 10
 _EVEN_CHANCE: Final = 0.5
 GUARD_NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,30}$"
 MOST_CUSTOM_GUARDS: Final = 8
 _OWN_GUARDS: Final = ("errors", "latency")
 _LARGEST_MEASURE: Final = 1e18
-
-
-class AdvanceOn(StrEnum):
-    """What lets a step pass, once its minimum of time and requests is there."""
-
-    NO_HARM = "no_harm"
-    PROVEN = "proven"
-
-
-class WhenUnsure(StrEnum):
-    """What happens when a step reaches its limit without a verdict."""
-
-    HOLD = "hold"
-    ADVANCE = "advance"
-    ROLLBACK = "rollback"
-
-
-class AfterPromotion(StrEnum):
-    """How the traffic is left when the candidate has been promoted."""
-
-    AS_FOUND = "as_found"
-    PINNED = "pinned"
-    LATEST = "latest"
-
-
-class OnNewRevision(StrEnum):
-    """What a newer revision does to a rollout that is under way."""
-
-    SUPERSEDE = "supersede"
-    QUEUE = "queue"
-    IGNORE = "ignore"
-
-
-class OnDeadline(StrEnum):
-    """What happens when the candidate is not ready in time."""
-
-    ROLLBACK = "rollback"
-    REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -143,26 +105,26 @@ def _parse_version(value: object) -> int:
     raise UnitInvalid(f"this controller reads policies of version 1, not {shown(value)}; write version: 1")
 
 
-def _parse_choice(choices: type[StrEnum], value: object) -> StrEnum:
-    if isinstance(value, str) and value in list(choices):
-        return choices(value)
-    raise UnitInvalid(f"expected {' or '.join(choices)}, not {shown(value)}{nearest(value, choices)}")
-
-
-def _parse_codes(value: object) -> tuple[str, ...]:
+def _parse_codes(classes: str, value: object) -> tuple[str, ...]:
     entries = value if isinstance(value, list | tuple) else (value,)
     if not entries:
-        raise UnitInvalid("there must be at least one code; to count no errors, write errors: off")
+        off = "; to count no errors, write errors: off" if classes == _ERRORS else ""
+        raise UnitInvalid(f"there must be at least one code{off}")
     texts = [shown(entry) if type(entry) is int else entry for entry in entries]
+    known = ", ".join(f"{digit}xx" for digit in reversed(classes))
     _raise_any(
         Mistake(
             (index,) if entries is value else (),
-            f"expected 5xx, 4xx or one code such as 503, not {shown(text)}",
+            f"expected {known} or one code such as {classes[-1]}03, not {shown(text)}",
         )
         for index, text in enumerate(texts)
-        if not (isinstance(text, str) and re.fullmatch(_CODE_PATTERN, text))
+        if not (isinstance(text, str) and re.fullmatch(_code_pattern(classes), text))
     )
     return tuple(dict.fromkeys(texts))
+
+
+def _code_pattern(classes: str) -> str:
+    return rf"^[{classes}](xx|[0-9]{{2}})$"
 
 
 def _parse_paths(value: object) -> tuple[str, ...]:
@@ -172,7 +134,7 @@ def _parse_paths(value: object) -> tuple[str, ...]:
     _raise_any(
         Mistake((index,) if entries is value else (), f"expected a path such as /healthz, not {shown(entry)}")
         for index, entry in enumerate(entries)
-        if not (isinstance(entry, str) and re.fullmatch(_PATH_PATTERN, entry))
+        if not (isinstance(entry, str) and re.fullmatch(PATH_PATTERN, entry))
     )
     return tuple(dict.fromkeys(entries))
 
@@ -285,20 +247,23 @@ def _schema(title: str, **schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"title": title, **schema})
 
 
-def choice(choices: type[StrEnum]) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return how a choice is read and described."""
-    schema = _schema("one of " + ", ".join(choices), type="string", enum=[str(each) for each in choices])
-    return BeforeValidator(partial(_parse_choice, choices)), schema
+def codes(classes: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return how a list of response codes that begin with one of these digits is read and described."""
+    forms = [
+        {"type": "string", "pattern": _code_pattern(classes)},
+        {"type": "integer", "minimum": int(f"{classes[0]}00"), "maximum": int(f"{classes[-1]}99")},
+    ]
+    schema = _schema(
+        "list of response codes",
+        anyOf=[{"type": "array", "minItems": 1, "items": {"anyOf": forms}}, *forms],
+    )
+    return BeforeValidator(partial(_parse_codes, classes)), schema
 
 
 _DURATION_TEXT: Final = {"type": "string", "pattern": units.DURATION_PATTERN}
 _SHARE_FORMS: Final = [
     {"type": "string", "pattern": units.SHARE_PATTERN},
     {"type": "number", "minimum": 0, "maximum": 1},
-]
-_CODE_FORMS: Final = [
-    {"type": "string", "pattern": _CODE_PATTERN},
-    {"type": "integer", "minimum": 400, "maximum": 599},
 ]
 _MEASURE_FORM: Final = {"type": "number", "exclusiveMinimum": 0}
 OFF_FORMS: Final = {"enum": [False, None, "off"]}
@@ -365,14 +330,7 @@ RevisionLabel = Annotated[
     BeforeValidator(parse_revision_label),
     _schema("label", type="string", pattern=REVISION_LABEL_PATTERN),
 ]
-Codes = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_parse_codes),
-    _schema(
-        "list of response codes",
-        anyOf=[{"type": "array", "minItems": 1, "items": {"anyOf": _CODE_FORMS}}, *_CODE_FORMS],
-    ),
-]
+Codes = Annotated[tuple[str, ...], *codes(_ERRORS)]
 Paths = Annotated[
     tuple[str, ...],
     BeforeValidator(_parse_paths),

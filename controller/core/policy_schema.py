@@ -6,9 +6,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from controller.core.mistakes import part_in
-from controller.core.policy import Confidence, Hold, Policy, Step, policy_as_plain
+from controller.core.policy import Policy, policy_as_plain
 from controller.core.policy_fields import OFF_FORMS, ON_FORMS
 from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
+from controller.core.policy_steps import Confidence, Hold, Step
 
 # The field that a bare value stands for.
 _SHORT_FORMS: Final = {"Hold": "at_least", "Step": "traffic", "Tolerance": "factor", "ErrorGuard": "ceiling"}

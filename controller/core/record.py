@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from controller.core.mistakes import PolicyInvalid
 from controller.core.plain_text import plain
-from controller.core.policy import Policy, PolicyInvalid, parse_policy, policy_as_plain
+from controller.core.policy import Policy, parse_policy, policy_as_plain
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import ALL
 from controller.core.units import shown

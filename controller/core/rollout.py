@@ -17,8 +17,9 @@ from enum import StrEnum
 
 from controller.core.evidence import Window
 from controller.core.plain_text import LONGEST_NAME, plain
-from controller.core.policy import Hold, Policy
+from controller.core.policy import Policy
 from controller.core.policy_fields import Gate
+from controller.core.policy_steps import Hold
 from controller.core.traffic import ALL, tag_for
 
 LONGEST_REASON = 1000
@@ -314,8 +315,8 @@ def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -
     pausing = entered.phase is Phase.PAUSED
     return replace(
         entered,
-        # At a gate the candidate keeps its share, and is watched on.
-        windows=rollout.windows if event is Event.GATED else _closed(rollout.windows, now),
+        # Where it only waits for a person the candidate keeps its share, and is watched on.
+        windows=rollout.windows if event in WATCHED_ON else _closed(rollout.windows, now),
         since=now,
         observed_at=None,
         reason=plain(reason, LONGEST_REASON),
@@ -327,6 +328,8 @@ def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -
     )
 
 
+WATCHED_ON = frozenset({Event.GATED, Event.STUCK})
+"""The pauses that no person has asked for."""
 _PAUSES = {Event.PAUSE: Pause.PERSON, Event.GATED: Pause.GATE, Event.STUCK: Pause.LIMIT}
 
 

@@ -130,8 +130,11 @@ def _text(transition: Transition) -> str:
     return json.dumps(transition_as_plain(transition), separators=(",", ":"), sort_keys=True)
 
 
-def parse_unlogged(text: str) -> tuple[Transition, ...]:
-    """Return the transitions in the annotation; raises TransitionInvalid."""
+def parse_unlogged(text: str) -> tuple[Transition | TransitionInvalid, ...]:
+    """Return the transitions in the annotation, each or what is wrong with it.
+
+    Raises TransitionInvalid where there are none to be seen.
+    """
     if len(text) > LONGEST_UNLOGGED:
         raise TransitionInvalid(f"it is longer than {LONGEST_UNLOGGED} characters")
     try:
@@ -140,7 +143,14 @@ def parse_unlogged(text: str) -> tuple[Transition, ...]:
         raise TransitionInvalid("it is not JSON") from None
     if not isinstance(plain, list):
         raise TransitionInvalid("it is not a list")
-    return tuple(parse_transition(each) for each in plain)
+    return tuple(_parsed(each) for each in plain)
+
+
+def _parsed(plain: object) -> Transition | TransitionInvalid:
+    try:
+        return parse_transition(plain)
+    except TransitionInvalid as invalid:
+        return invalid
 
 
 @cache

@@ -21,10 +21,9 @@ from controller.ports import (
     ROLLOUT_LABEL,
     AuditEntry,
     CanaryError,
-    ConflictError,
-    DeniedError,
+    EntryRefusedError,
+    PermanentError,
     Severity,
-    TransientError,
 )
 
 log = structlog.get_logger()
@@ -44,12 +43,17 @@ class LogMemory:
 
 
 def unlogged_of(service: ServiceState) -> tuple[Transition, ...]:
-    """Return the transitions that wait on the service to be logged; none where they cannot be read."""
+    """Return the transitions that wait on the service to be logged, but for those that cannot be read."""
+    read: list[Transition] = []
     try:
-        return parse_unlogged(service.annotations.get(UNLOGGED, ""))
+        for each in parse_unlogged(service.annotations.get(UNLOGGED, "")):
+            if isinstance(each, Transition):
+                read.append(each)
+            else:
+                log.warning("a transition on the service is left out", service=service.name, error=str(each))
     except TransitionInvalid as invalid:
         log.warning("transitions on the service cannot be read", service=service.name, error=str(invalid))
-        return ()
+    return tuple(read)
 
 
 def log_transitions(outside: Outside, memory: LogMemory, transitions: Sequence[Transition]) -> None:
@@ -63,13 +67,13 @@ def log_transitions(outside: Outside, memory: LogMemory, transitions: Sequence[T
         return
     try:
         outside.audit_log.write_entries([entry_of(transition) for transition in news])
-    except (TransientError, ConflictError, DeniedError) as error:
+    except EntryRefusedError as error:  # it would be refused each time
+        log.warning("the audit log refuses an entry, which is left out", error=str(error))
+    except CanaryError as error:
         if memory.again_at is None:
             log.warning("the audit log cannot be written; the rollout goes on", error=str(error))
-        memory.again_at, memory.denied = now + REST, isinstance(error, DeniedError)
+        memory.again_at, memory.denied = now + REST, isinstance(error, PermanentError)
         return
-    except CanaryError as error:  # it would be refused each time
-        log.warning("the audit log refuses an entry, which is left out", error=str(error))
     memory.again_at, memory.denied = None, False
     memory.logged = frozenset(transition.id for transition in transitions)
 

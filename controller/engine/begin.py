@@ -10,7 +10,8 @@ from controller.core.observation import ServiceState
 from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
 from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
-from controller.core.policy import OnNewRevision, Policy
+from controller.core.policy import Policy
+from controller.core.policy_choices import OnNewRevision
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written
 from controller.core.trail import opening_of
@@ -19,6 +20,7 @@ from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
 from controller.engine.writing import apply
+from controller.ports import ConflictError, PermanentError
 
 log = structlog.get_logger()
 
@@ -51,10 +53,12 @@ def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
     Raises OpeningRefused, when nothing is written, and what the ports raise, when something may be: begun
     again, it goes on with that.
     """
-    return until_it_works(outside, AT_FIRST, lambda: _begin(outside, request))
+    lost: list[Rollout] = []
+    return until_it_works(outside, AT_FIRST, lambda: _begin(outside, request, lost))
 
 
-def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
+def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | NothingToDo:
+    """Try once; `lost` are openings that somebody else's write has undone, but for their tags."""
     service = outside.cloud_run.read_service(request.service)
     previous = read_rollout(service)
     wanted = request.candidate or _default_candidate(service, previous)
@@ -62,11 +66,15 @@ def _begin(outside: Outside, request: Request) -> Begun | NothingToDo:
         return found
     revisions = outside.cloud_run.list_revisions(request.service)
     now = outside.clock.now()
-    opening = open_rollout(service, revisions, request.policy, now, request.by, wanted, previous)
+    opening = open_rollout(service, revisions, request.policy, now, request.by, wanted, previous, lost)
     if isinstance(opening, NothingToDo):
         return opening
     _check_reads(outside, opening.rollout)
-    open_on(outside, service, opening, previous)
+    try:
+        open_on(outside, service, opening, previous)
+    except ConflictError:
+        lost.append(opening.rollout)
+        raise
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
     return Begun(opening.rollout, opened=True, warnings=opening.warnings)
 
@@ -115,7 +123,10 @@ def _check_reads(outside: Outside, rollout: Rollout) -> None:
     until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
     custom = rollout.policy.guards.custom
-    outside.metrics.read_minutes(rollout.service, pair, until - timedelta(minutes=5), until, custom=custom)
+    start = until - timedelta(minutes=5)
+    read = outside.metrics.read_minutes(rollout.service, pair, start, until, custom=custom)
+    if read.problems:
+        raise PermanentError("; ".join(f"{name}: {what}" for name, what in read.problems.items()))
 
 
 def rejected(outside: Outside, service_name: str) -> Rollout:

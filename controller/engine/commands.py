@@ -11,7 +11,8 @@ from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import NothingToDo, open_rollback
 from controller.core.pause_ahead import pause_ahead, resume_ahead
 from controller.core.release import release
-from controller.core.rollout import Event, Refuse, Rollout, Stay, command_id
+from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay, command_id
+from controller.core.traffic import written
 from controller.core.trail import UNLOGGED
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.begin import open_on
@@ -24,6 +25,7 @@ from controller.ports import (
     NoRolloutError,
     NotFoundError,
     NotServingError,
+    PermanentError,
 )
 
 EFFECT_PATIENCE = timedelta(minutes=15)
@@ -48,12 +50,29 @@ class Obeyed:
     done: str = ""
 
 
+class _OverInTheMeantimeError(Exception):
+    """The rollout that a command was about has ended before it took effect; `ours` was it at first."""
+
+    def __init__(self, ours: Rollout) -> None:
+        super().__init__()
+        self.ours = ours
+
+
 def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass, to: str = "") -> Obeyed:
     """Give a person's command, and give it again until it is on record and in force.
 
     `to` is the revision that a rollback goes to. A rollback waits out an outage; other commands give up soon.
     Raises NoRolloutError where there is nothing to command.
     """
+    try:
+        return _obey(outside, service, event, by, on_pass, to)
+    except _OverInTheMeantimeError as over:
+        # What a person wants of a rollout that is under way holds when it has just been promoted, too.
+        back = to or (over.ours.stable if event is Event.ROLLBACK else "")
+        return _obey(outside, service, event, by, on_pass, back)
+
+
+def _obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass, to: str) -> Obeyed:
     patience = PATIENCE if event is Event.ROLLBACK else AT_FIRST
     rollout = until_it_works(outside, patience, lambda: read_rollout(outside.cloud_run.read_service(service)))
     target = until_it_works(outside, patience, lambda: _target(outside, service, to)) if to else None
@@ -70,23 +89,28 @@ def obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass,
         raise NoRolloutError(
             f"no rollout of {service} is on record; begin one with: canary rollout {service}"
         )
-    return _see_through(outside, service, command_of(rollout=rollout.id, past=rollout.step), on_pass)
+    command = command_of(rollout=rollout.id, past=rollout.step)
+    return _see_through(outside, rollout, command, on_pass)
 
 
-def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPass) -> Obeyed:
-    passes = Passes(outside, service, PATIENCE if command.event is Event.ROLLBACK else EFFECT_PATIENCE)
+def _see_through(outside: Outside, first: Rollout, command: Command, on_pass: OnPass) -> Obeyed:
+    """Give the command until it is in force; `first` is the rollout that it is about as it was first seen."""
+    patience = PATIENCE if command.event is Event.ROLLBACK else EFFECT_PATIENCE
+    passes = Passes(outside, first.service, patience)
     begun = outside.clock.now()
     recorded: datetime | None = None
     ours: Rollout | None = None
     while True:
         seen = passes.next(command)
         if seen.rollout is None or seen.decision is None:
-            raise NoRolloutError(f"the record of {service} was removed in the meantime")
+            raise _removed(seen.service)
         on_pass(seen)
         if ours and recorded and seen.rollout.id != command.rollout:
             return Obeyed(ours)  # it took effect, and the next rollout has begun
         ours = seen.rollout
         if seen.decision.answer:
+            if _is_over_since(first, ours, command):
+                raise _OverInTheMeantimeError(first)
             return Obeyed(ours, seen.decision.answer)
         now = outside.clock.now()
         given = seen.decision.event is command.event  # for the first time, or again
@@ -96,6 +120,23 @@ def _see_through(outside: Outside, service: str, command: Command, on_pass: OnPa
         if now - begun > EFFECT_PATIENCE and recorded:
             return Obeyed(ours, in_force=False)
         outside.clock.sleep(UNOBSERVED_PAUSE)
+
+
+def _is_over_since(first: Rollout, ours: Rollout, command: Command) -> bool:
+    """Tell whether the rollout ended after it was first seen, so that the command means something else."""
+    if first.phase.is_terminal or not ours.phase.is_terminal or ours.id != first.id:
+        return False
+    if command.event in {Event.PAUSE, Event.RESUME} or command.to:
+        return True
+    return command.event is Event.ROLLBACK and ours.phase is Phase.PROMOTED and bool(first.stable)
+
+
+def _removed(service: ServiceState) -> PermanentError:
+    return PermanentError(
+        f"the record of {service.name} was removed in the meantime, so the command was not carried out; its"
+        f" traffic is set to {written(service.shares_wanted)}. Set it by hand: gcloud run services"
+        f" update-traffic {service.name}"
+    )
 
 
 def release_service(outside: Outside, service: str) -> Obeyed:
@@ -129,14 +170,26 @@ def _changed(
         change = decide_change(state)
         if not isinstance(change, Change):
             return Obeyed(read_rollout(state), change)
-        memory, waiting = LogMemory(), unlogged_of(state)
-        log_transitions(outside, memory, waiting)
-        write(outside, state, change)
-        lost = UNLOGGED in change.annotations and not memory.logged.issuperset(each.id for each in waiting)
-        note = "; some of its history could not be put into the audit log, and is lost" if lost else ""
-        return Obeyed(None, done=change.done + note)
+        return _written(outside, state, change)
 
-    return until_it_works(outside, EFFECT_PATIENCE, attempt)
+    obeyed = until_it_works(outside, EFFECT_PATIENCE, attempt)
+    begun = outside.clock.now()
+    while obeyed.done and outside.clock.now() - begun < LATE_WRITE:
+        outside.clock.sleep(UNOBSERVED_PAUSE)
+        again = until_it_works(outside, EFFECT_PATIENCE, attempt)
+        if again.done:  # it was undone by a write that was on its way
+            obeyed, begun = again, outside.clock.now()
+    return obeyed
+
+
+def _written(outside: Outside, state: ServiceState, change: Change) -> Obeyed:
+    """Write a change that is about no rollout, when what was not logged yet is in the audit log."""
+    memory, waiting = LogMemory(), unlogged_of(state)
+    log_transitions(outside, memory, waiting)
+    write(outside, state, change)
+    lost = UNLOGGED in change.annotations and not memory.logged.issuperset(each.id for each in waiting)
+    note = "; some of its history could not be put into the audit log, and is lost" if lost else ""
+    return Obeyed(None, done=change.done + note)
 
 
 def _brought_back(

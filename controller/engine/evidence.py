@@ -1,16 +1,15 @@
 """The evidence of a rollout, read from the metrics and weighed as it comes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from controller.core.assessment import Assessment, assess
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import MINUTE, Evidence, Minute, arrange_evidence, final_until, floor_minute
+from controller.core.evidence import MINUTE, Evidence, arrange_evidence, final_until, floor_minute
 from controller.core.rollout import Rollout
-from controller.ports import CanaryError, Metrics
+from controller.ports import CanaryError, Metrics, Minutes
 
 log = structlog.get_logger()
 
@@ -50,22 +49,23 @@ def assess_rollout(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, now
     if until < begun + MINUTE:
         return assess(rollout.policy, arrange_evidence(rollout.windows, (), (), until))
     try:
-        stable, candidate = _read_minutes(metrics, rollout, since, until)
+        read = _read_minutes(metrics, rollout, since, until)
     except (CanaryError, EvidenceInvalid) as error:
         log.warning("metrics unreadable", service=rollout.service, error=str(error))
         return assess(rollout.policy, Evidence(problem=str(error)))
+    stable, candidate = read.of.get(rollout.stable, ()), read.of.get(rollout.candidate, ())
     evidence = arrange_evidence(rollout.windows, stable, candidate, until, since)
+    if until > since:
+        evidence = replace(evidence, problems=read.problems)
+    elif cache.assessment:
+        evidence = replace(evidence, problems=cache.assessment.problems)
     cache.assessment, cache.until = assess(rollout.policy, evidence, cache.assessment), until
     return cache.assessment
 
 
-def _read_minutes(
-    metrics: Metrics, rollout: Rollout, since: datetime, until: datetime
-) -> tuple[Sequence[Minute], Sequence[Minute]]:
+def _read_minutes(metrics: Metrics, rollout: Rollout, since: datetime, until: datetime) -> Minutes:
     """Return the minutes of stable and of the candidate that have become final since then."""
     if until <= since:
-        return (), ()
+        return Minutes({})
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-    custom = rollout.policy.guards.custom
-    minutes = metrics.read_minutes(rollout.service, pair, since, until, custom=custom)
-    return minutes.get(rollout.stable, ()), minutes.get(rollout.candidate, ())
+    return metrics.read_minutes(rollout.service, pair, since, until, custom=rollout.policy.guards.custom)

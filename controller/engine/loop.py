@@ -61,14 +61,15 @@ def follow(outside: Outside, rollout: Rollout, on_pass: OnPass) -> Followed:
         rollout = seen.rollout
         on_pass(seen)
         now = outside.clock.now()
-        ending = _ending(rollout, now)
+        ending = ending_of(rollout, now)
         ended_at = (ended_at or now) if ending else None
         if ending and ended_at and (not seen.unlogged or now - ended_at >= LOG_PATIENCE):
             return Followed(ending, rollout)
         outside.clock.sleep(_pause(rollout, now))
 
 
-def _ending(rollout: Rollout, now: datetime) -> Ending | None:
+def ending_of(rollout: Rollout, now: datetime) -> Ending | None:
+    """Return why nobody needs to wait for this rollout any longer; None where it goes on."""
     if rollout.is_over:
         return Ending.OVER
     if rollout.held and rollout.observed_at is not None:

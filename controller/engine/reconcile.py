@@ -28,6 +28,8 @@ class Pass:
     decision: Decision | None = None
     unlogged: bool = False
     """Whether the service still carries transitions, until they are in the audit log."""
+    was_over: bool = False
+    """Whether the rollout had ended before the pass, and what it ended with was in force."""
 
     @property
     def rollout(self) -> Rollout | None:
@@ -81,7 +83,8 @@ def reconcile_service(
     if decision.event:
         log.info("decided", **described(decision))
     log_transitions(outside, memory.log, waiting)
-    return Pass(service, observation, decision, unlogged=bool(waiting) and not memory.log.denied)
+    unlogged = bool(waiting) and not memory.log.denied
+    return Pass(service, observation, decision, unlogged, was_over=rollout.is_over)
 
 
 def look(outside: Outside, service_name: str) -> Pass:
@@ -139,7 +142,7 @@ def gather(
         if command or not needs_evidence(rollout)
         else assess_rollout(outside.metrics, rollout, cache, now),
         smoke=None
-        if command or not needs_smoke_test(rollout, service)
+        if command or not needs_smoke_test(rollout, service, now)
         else smoke_test(outside, rollout, service),
     )
 

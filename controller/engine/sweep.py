@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -10,14 +11,21 @@ from controller.core.record import ANNOTATION
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import Memory, Pass, look, reconcile, reconcile_service
-from controller.ports import CanaryError, ConflictError
+from controller.ports import CanaryError, ConflictError, NotFoundError
 
 log = structlog.get_logger()
+
+FRESH = timedelta(seconds=10)
+"""How long a list of services says how they are; a decision on an older one would take what has become of a
+split since for one that is not taken over."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the pass saw and did of one service, or the error that it ended with."""
+    """What the pass saw and did of one service, or the error that it ended with.
+
+    Without either the service was deleted in the meantime.
+    """
 
     service: str
     seen: Pass | None = None
@@ -26,14 +34,19 @@ class Checked:
 
 def sweep(outside: Outside, on_checked: Callable[[Checked], None]) -> None:
     """Pass once over each service with a record; one that fails never keeps the others from theirs."""
-    for service in until_it_works(outside, AT_FIRST, outside.cloud_run.list_services):
+    services = until_it_works(outside, AT_FIRST, outside.cloud_run.list_services)
+    listed_at = outside.clock.now()
+    for service in services:
         if ANNOTATION in service.annotations:
-            on_checked(_checked(outside, service))
+            is_fresh = outside.clock.now() - listed_at < FRESH
+            on_checked(_checked(outside, service, is_fresh=is_fresh))
 
 
-def _checked(outside: Outside, service: ServiceState) -> Checked:
+def _checked(outside: Outside, service: ServiceState, *, is_fresh: bool) -> Checked:
     try:
-        return Checked(service.name, _passed(outside, service))
+        return Checked(service.name, _passed(outside, service, is_fresh=is_fresh))
+    except NotFoundError:
+        return Checked(service.name)
     except CanaryError as error:
         log.warning("a service could not be passed", service=service.name, error=str(error))
         return Checked(service.name, error=error)
@@ -42,10 +55,13 @@ def _checked(outside: Outside, service: ServiceState) -> Checked:
         return Checked(service.name, error=error)
 
 
-def _passed(outside: Outside, service: ServiceState) -> Pass:
+def _passed(outside: Outside, service: ServiceState, *, is_fresh: bool) -> Pass:
     memory = Memory()
     try:
-        seen = reconcile_service(outside, service, memory)
+        if is_fresh:
+            seen = reconcile_service(outside, service, memory)
+        else:
+            seen = reconcile(outside, service.name, memory)
     except ConflictError:  # it was changed since it was listed
         seen = _passed_again(outside, service.name, memory)
     if seen.unlogged and seen.rollout and seen.rollout.is_over:

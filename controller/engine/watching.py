@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from controller.core.rollout import Phase, Rollout
-from controller.engine.loop import PATIENCE, Ending, Followed
+from controller.engine.loop import PATIENCE, Ending, Followed, ending_of
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
@@ -35,7 +35,7 @@ def wait_until(
             f"no rollout of {service} is on record; begin one with: canary rollout {service}"
         )
     on_change(last)
-    while (ending := _reached(last, phase)) is None:
+    while (ending := _reached(last, phase, outside.clock.now())) is None:
         left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
         if left <= timedelta():
             return None
@@ -71,11 +71,7 @@ def _looks(outside: Outside, service: str, until: datetime | None) -> Iterator[R
         yield read_rollout(state) or Ending.REMOVED
 
 
-def _reached(rollout: Rollout, phase: Phase | None) -> Ending | None:
-    if rollout.is_over:
-        return Ending.OVER
-    if rollout.observed_at is None:
-        return None
-    if rollout.held or rollout.phase is phase:
+def _reached(rollout: Rollout, phase: Phase | None, now: datetime) -> Ending | None:
+    if rollout.observed_at is not None and rollout.phase is phase:
         return Ending.HELD
-    return None
+    return ending_of(rollout, now)

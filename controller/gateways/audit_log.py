@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+import structlog
 from google.api.monitored_resource_pb2 import MonitoredResource
+from google.api_core import exceptions as api
 from google.cloud.logging_v2 import types
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
@@ -17,7 +19,17 @@ from google.protobuf.struct_pb2 import Struct
 from controller.gateways.calls import Caller
 from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
-from controller.ports import MOST_ENTRIES, ROLLOUT_LABEL, AuditEntry, AuditLog, PermanentError, Severity
+from controller.ports import (
+    MOST_ENTRIES,
+    ROLLOUT_LABEL,
+    AuditEntry,
+    AuditLog,
+    EntryRefusedError,
+    PermanentError,
+    Severity,
+)
+
+log = structlog.get_logger()
 
 LOG_ID = "cloud-run-canary"
 ENDPOINT = "Cloud Logging"
@@ -37,6 +49,8 @@ LEVELS: Mapping[Severity, int] = {
     Severity.ERROR: 500,
 }
 """As google.logging.type.LogSeverity numbers them, the lowest first."""
+REFUSALS = (api.InvalidArgument, api.TooManyRequests)
+"""What says, of what does not pass by itself, that an entry is wrong or too large."""
 PAGE_SIZE = 1000
 MOST_PAGES = 12
 """Of one reading. A project has 60 such calls a minute, for all its people and programs together."""
@@ -65,12 +79,17 @@ class LoggingGateway(AuditLog):
                 entries=[self._message(entry) for entry in entries[start : start + AT_ONCE]],
                 partial_success=True,  # one that is refused must not keep the others out
             )
-            self._caller.write(
-                self._client.write_log_entries,
-                request,
-                doing="writing the audit trail",
-                permission="logging.logEntries.create",
-            )
+            try:
+                self._caller.write(
+                    self._client.write_log_entries,
+                    request,
+                    doing="writing the audit trail",
+                    permission="logging.logEntries.create",
+                )
+            except PermanentError as error:
+                if isinstance(error.__cause__, REFUSALS):
+                    raise EntryRefusedError(str(error)) from error
+                raise
 
     def read_entries(
         self, service: str, rollout: str = "", since: datetime | None = None, limit: int = MOST_ENTRIES
@@ -95,10 +114,8 @@ class LoggingGateway(AuditLog):
             if len(found) >= limit:
                 break
             if number == MOST_PAGES and page.next_page_token:
-                raise PermanentError(
-                    f"{doing}: {ENDPOINT} has not come to the end of it in {MOST_PAGES} pages; ask for a"
-                    " later beginning"
-                )
+                log.warning("the audit trail was not read to its beginning", service=service, pages=number)
+                break
         return [entry for _, entry in sorted(found.items(), key=lambda item: item[0])][-limit:]
 
     def _filter(self, service: str, rollout: str, since: datetime | None) -> str:

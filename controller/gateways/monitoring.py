@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
@@ -18,7 +17,7 @@ from controller.core.policy_guards import CustomGuard
 from controller.gateways.calls import Budget, Caller
 from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
-from controller.ports import DeniedError, Metrics, PermanentError, TransientError
+from controller.ports import DeniedError, Metrics, Minutes, PermanentError, TransientError
 
 BUDGET = 60.0
 """Seconds for all that a pass reads: several metrics, and all minutes at first."""
@@ -44,11 +43,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Reading:
-    """The metrics of some revisions of a service, in a time that `ask` knows."""
+    """The metrics of some revisions of a service, in a time that `ask` knows.
+
+    `problems` gets what is wrong with the metrics of single guards, by their names.
+    """
 
     ask: Callable[[Query], Sequence[Any]]
     of_service: str
     revisions: frozenset[str]
+    problems: dict[str, str] = field(default_factory=dict)
 
     def requests(self) -> Samples:
         """Yield the numbers of requests by response code."""
@@ -67,19 +70,38 @@ class Reading:
                     yield place, Sample(latencies=_histogram(value))
 
     def custom(self, guards: Mapping[str, CustomGuard]) -> Samples:
-        """Yield what the metrics of a policy's own guards say."""
+        """Yield what the metrics of a policy's own guards say; a wrong one must not blind the others."""
         for name, guard in guards.items():
-            with _about(name):
+            try:
                 measures = self._counts(name, guard) if guard.is_ratio else self._histograms(name, guard)
+            except DeniedError:
+                raise
+            except (EvidenceInvalid, PermanentError) as error:
+                self._wrong(name, str(error))
+                continue
             for place, measure in measures.items():
                 yield place, Sample(custom={name: measure})
+
+    def _wrong(self, name: str, what: str) -> None:
+        self.problems[name] = f"{what}; check guards.custom.{name} in the policy"
 
     def _counts(self, name: str, guard: CustomGuard) -> Mapping[Place, Measure]:
         bad_values = self._values(f"{name}.bad", guard.bad, guard.revision_label)
         total_values = self._values(f"{name}.total", guard.total, guard.revision_label)
         bad = _sums((place, _count(value)) for place, value in bad_values)
         total = _sums((place, _count(value)) for place, value in total_values)
-        return {place: _part(place, bad.get(place, 0), total.get(place, 0)) for place in bad | total}
+        parts = {}
+        for place in bad | total:
+            if bad.get(place, 0) > total.get(place, 0):
+                revision, end = place
+                self._wrong(
+                    name,
+                    f"bad is {bad[place]} and total {total.get(place, 0)} for {revision} in the minute to"
+                    f" {end:%H:%M}, which is left out; bad must be a part of total",
+                )
+            else:
+                parts[place] = Counts(bad.get(place, 0), total[place])
+        return parts
 
     def _histograms(self, name: str, guard: CustomGuard) -> Mapping[Place, Measure]:
         values = self._values(f"{name}.distribution", guard.distribution, guard.revision_label)
@@ -126,7 +148,7 @@ class MonitoringGateway(Metrics):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
-    ) -> Mapping[str, Sequence[Minute]]:
+    ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
         reading = Reading(
             # What several guards have in common is asked once.
@@ -139,7 +161,7 @@ class MonitoringGateway(Metrics):
         )
         try:
             samples = [*reading.requests(), *reading.latencies(), *reading.custom(custom)]
-            return _by_revision(revisions, samples)
+            return Minutes(_by_revision(revisions, samples), reading.problems)
         except EvidenceInvalid as invalid:
             raise PermanentError(f"reading the metrics of {service}: {invalid}") from invalid
 
@@ -172,19 +194,6 @@ class MonitoringGateway(Metrics):
         ]
 
 
-@contextmanager
-def _about(name: str) -> Iterator[None]:
-    """Say of which guard a metric is wrong, and where to correct it."""
-    try:
-        yield
-    except EvidenceInvalid as invalid:
-        raise EvidenceInvalid(f"guards.custom.{name}: {invalid}") from invalid
-    except DeniedError:
-        raise
-    except PermanentError as error:  # also where it is not found: that is no service or revision
-        raise PermanentError(f"{error}; check the filter in the policy") from error
-
-
 def _by_revision(
     revisions: Sequence[str], samples: Iterable[tuple[Place, Sample]]
 ) -> Mapping[str, Sequence[Minute]]:
@@ -204,16 +213,6 @@ def _sums(values: Iterable[tuple[Place, T]]) -> dict[Place, T]:
     for place, value in values:
         sums[place] = sums[place] + value if place in sums else value
     return sums
-
-
-def _part(place: Place, bad: int, total: int) -> Counts:
-    if bad > total:
-        revision, end = place
-        raise EvidenceInvalid(
-            f"bad is {bad} and total {total} for {revision} in the minute to {end:%H:%M}; "
-            "bad must be a part of total"
-        )
-    return Counts(bad, total)
 
 
 def _whole_minute(moment: Any) -> datetime:

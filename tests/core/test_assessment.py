@@ -230,9 +230,46 @@ def test_what_cannot_be_read_is_no_evidence_and_what_cannot_be_judged_stays_so()
     evidence = Evidence((stage(5, 0, *[(a_sample(90, 1), a_sample(10))] * 5),))
     unread = assess(POLICY, Evidence(problem="quota"), assess(POLICY, evidence))
     assert unread == Assessment(problem="the metrics cannot be read: quota")
-    unjudged = assess(POLICY, Evidence((stage(5, 0, (GOOD, OTHER_BUCKETS)),)))
+    unjudged = assess(POLICY, Evidence((Stage(5, (at(3, GOOD, GOOD), at(3, GOOD, GOOD))),)))
     assert unjudged.problem
     assert assess(POLICY, Evidence((stage(5, 1, (GOOD, GOOD)),)), unjudged) == unjudged
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_harm_that_was_shown_is_not_taken_back_by_what_comes_later(at_once: bool) -> None:
+    """A write that fails, or a controller that dies, must not let the evidence fall again."""
+    bad = Sample({"200": 80, "500": 20}, GOOD.latencies)
+    minutes = [(GOOD, bad)] * 5 + [(GOOD, GOOD)] * 200
+    if at_once:
+        assessment = assess(POLICY, Evidence((stage(5, 0, *minutes),)))
+    else:
+        assessment = assess(POLICY, Evidence((stage(5, 0, *minutes[:5]),)))
+        assessment = assess(POLICY, Evidence((stage(5, 5, *minutes[5:]),)), assessment)
+    assert assessment.harmed == 0
+    assert assessment.minutes <= 5
+    assert judge(POLICY, POLICY.hold, assessment).value is VerdictValue.FAIL
+
+
+def test_a_guard_that_cannot_be_weighed_blinds_no_other() -> None:
+    bad = Sample({"200": 10, "500": 90}, OTHER_BUCKETS.latencies)
+    minutes = [(GOOD, OTHER_BUCKETS), *[(GOOD, bad)] * 5]
+    assessment = assess(POLICY, Evidence((stage(5, 0, *minutes),)))
+    assert [test.name for test in assessment.guards if test.problem] == ["latency"]
+    verdict = judge(POLICY, POLICY.hold, assessment)
+    assert verdict.value is VerdictValue.FAIL
+    assert "errors: candidate 45 % errors" in verdict.reason
+
+
+def test_a_guard_whose_metric_cannot_be_read_keeps_a_step_from_passing_and_harm_from_nothing() -> None:
+    unreadable = {"errors": "the filter is wrong"}
+    good = Evidence((stage(5, 0, *[(GOOD, GOOD)] * 9),))
+    policy = a_policy()
+    assert judge(policy, policy.hold, assess(policy, good)).value is VerdictValue.PASS
+    unread = judge(policy, policy.hold, assess(policy, replace(good, problems=unreadable)))
+    assert unread.value is VerdictValue.UNMEASURED
+    assert "cannot be weighed: the filter is wrong" in unread.reason
+    bad = Evidence((stage(5, 0, *[(GOOD, Sample({"500": 100}, GOOD.latencies))] * 9),), problems=unreadable)
+    assert judge(policy, policy.hold, assess(policy, bad)).value is VerdictValue.FAIL
 
 
 @pytest.mark.parametrize("guards", [{"latency": "off"}, {"latency": {"observe": True}}])
@@ -245,7 +282,7 @@ def test_buckets_that_change_are_no_problem_where_no_guard_decides_by_them(guard
 
 
 def test_the_totals_are_those_of_the_latest_stage_alone() -> None:
-    earlier, later = [(a_sample(90, 5), a_sample(10, 5))] * 4, [(a_sample(70, 1), a_sample(30, 2))] * 3
+    earlier, later = [(a_sample(90, 5), a_sample(10, 1))] * 4, [(a_sample(70, 1), a_sample(30, 2))] * 3
     assessment = assess(a_policy(), Evidence((stage(5, 0, *earlier), stage(30, 9, *later))))
     assert (assessment.stable.requests, assessment.candidate.requests) == (210, 90)
     assert assessment.candidate.having(["5xx"]) == 6
@@ -272,7 +309,6 @@ def test_the_state_of_every_part_survives_json_to_the_last_bit(evidence: Evidenc
 # --- what cannot be what happened ---
 
 GOOD = a_sample(100)
-NOT_COUNTS: Any = [math.nan, math.inf]
 OTHER_BUCKETS = Sample({"200": 100}, Histogram((1.0, 2.0), (0, 100, 0)))
 CUSTOM = a_policy(guards={"custom": {"payments": SHARE, "sizes": DISTRIBUTION}})
 
@@ -290,8 +326,20 @@ def with_sizes(*bounds: float) -> Sample:
         Evidence((stage(5, 0, (GOOD, Sample()), (Sample(), OTHER_BUCKETS)),)),
         Evidence((stage(5, 0, (with_sizes(1.0, 2.0), with_sizes(1.0, 3.0))),)),
         Evidence((stage(5, 0, (with_sizes(1.0, 2.0),) * 2, (with_sizes(1.0, 3.0),) * 2),)),
-        *[Evidence((stage(5, 0, (GOOD, Sample({"200": number}))),)) for number in NOT_COUNTS],
-        *[Evidence((stage(5, 0, (Sample({"200": 9, "500": number}), GOOD)),)) for number in NOT_COUNTS],
+    ],
+)
+def test_what_one_guard_cannot_weigh_is_never_a_number_and_never_a_pass(evidence: Evidence) -> None:
+    assessment = assess(CUSTOM, evidence)
+    assert assessment.problem == ""
+    assert any(test.problem for test in assessment.guards)
+    verdict = verdict_of(evidence, CUSTOM)
+    assert verdict.value is VerdictValue.UNMEASURED
+    assert "cannot be weighed: " in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
         Evidence((Stage(5, (at(3, GOOD, GOOD), at(3, GOOD, GOOD))),)),
         Evidence((Stage(5, (at(3, GOOD, GOOD), at(2, GOOD, GOOD))),)),
         Evidence((stage(5, 0, (GOOD, GOOD)), stage(25, 0, (GOOD, GOOD)))),

@@ -20,7 +20,7 @@ from builders import (
 )
 
 from controller.core.assessment import assess
-from controller.core.decision import Command, Decision, decide, needs_evidence
+from controller.core.decision import REFUSED_AFTER, Command, Decision, decide, needs_evidence
 from controller.core.evidence import Evidence, Sample, Stage, Window
 from controller.core.judge import VerdictValue
 from controller.core.observation import Observation, unread
@@ -168,6 +168,21 @@ def test_a_split_that_cloud_run_refuses_is_taken_back() -> None:
 def test_a_failed_newest_revision_does_not_hide_a_split_that_is_served() -> None:
     rollout = a_rollout(Phase.STEPPING, since=NOW - MINUTE)
     assert decide(rollout, serving(rollout, failed=True)).rollout.observed_at == NOW
+
+
+def test_a_service_that_is_never_settled_does_not_stop_the_clock_of_a_step_in_place() -> None:
+    rollout = a_rollout(Phase.STEPPING, since=NOW - REFUSED_AFTER + timedelta(seconds=1))
+    seen = serving(rollout, settled=False)
+    assert decide(rollout, seen).rollout == rollout
+    decision = decide(rollout, replace(seen, now=NOW + timedelta(seconds=1)))
+    assert (decision.event, decision.rollout.observed_at) == (None, NOW + timedelta(seconds=1))
+    assert decision.rollout.window is not None
+
+
+def test_a_service_that_is_never_settled_does_not_stop_the_checks() -> None:
+    checking = a_rollout(Phase.CHECKING, step=-1, since=NOW - REFUSED_AFTER)
+    seen = replace(serving(checking, settled=False), stable=a_revision(STABLE))
+    assert state(decide(checking, seen)) == (Phase.STEPPING, 5)
 
 
 # --- verdicts ---
@@ -395,10 +410,21 @@ def test_a_command_after_the_end_is_answered_and_writes_nothing() -> None:
     assert isinstance(decision.answer, Stay)
 
 
-def test_a_paused_rollout_stays_whatever_the_evidence_says() -> None:
+def test_what_a_person_paused_stays_whatever_the_evidence_says() -> None:
     paused = commanded(at_step(), Event.PAUSE).rollout
     seen = replace(serving(paused), assessment=an_assessment(GOOD, BAD))
     assert decide(paused, seen).rollout.phase is Phase.PAUSED
+
+
+def test_what_is_held_by_its_limit_is_watched_on_and_taken_back_when_harm_is_shown() -> None:
+    """Nobody has asked for this pause: metrics that come back may show what was hidden."""
+    held = judged(replace(at_step(), observed_at=NOW - timedelta(hours=9)), Sample(), Sample()).rollout
+    assert (held.phase, held.held, needs_evidence(held)) == (Phase.PAUSED, True, True)
+    seen = serving(held)
+    good = decide(held, replace(seen, assessment=an_assessment(GOOD, GOOD)))
+    assert (good.event, good.reason) == (None, held.reason)
+    bad = decide(held, replace(seen, assessment=an_assessment(GOOD, BAD)))
+    assert (bad.event, state(bad)) == (Event.HARMED, (Phase.ROLLED_BACK, 0))
 
 
 def test_only_the_latest_stage_passes_a_step() -> None:

@@ -14,7 +14,8 @@ from controller.core.assessment import assess
 from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
 from controller.core.judge import Finding, Verdict, VerdictValue, _combine, judge
-from controller.core.policy import Hold, Policy
+from controller.core.policy import Policy
+from controller.core.policy_steps import Hold
 from controller.core.wording import odds_text, percent_text
 from controller.draws import binomial
 
@@ -36,7 +37,7 @@ def test_a_candidate_like_stable_passes() -> None:
 def test_many_more_errors_fail_and_the_reason_names_guard_numbers_and_limit() -> None:
     verdict = verdict_of(a_sample(1000, 5), a_sample(100, 8))
     assert verdict.value is VerdictValue.FAIL
-    numbers = "candidate 8 % errors of 1,000 requests, stable 0.5 % of 10,000, over 10 minutes"
+    numbers = "candidate 8 % errors of 300 requests, stable 0.5 % of 3,000, over 3 minutes"
     assert f"errors: {numbers}: " in verdict.reason
     assert "worse than the tolerated 1.25x + 0.2 points, beyond doubt (" in verdict.reason
     assert verdict.reason.endswith(" by chance)")
@@ -45,7 +46,7 @@ def test_many_more_errors_fail_and_the_reason_names_guard_numbers_and_limit() ->
 def test_a_slower_body_fails() -> None:
     verdict = verdict_of(a_sample(latency=50), a_sample(latency=80))
     assert verdict.value is VerdictValue.FAIL
-    assert "latency: candidate p50 77.7 ms, p95 81 ms, p99 81.3 ms of 1,000 requests, " in verdict.reason
+    assert "latency: candidate p50 77.7 ms, p95 81 ms, p99 81.3 ms of 400 requests, " in verdict.reason
     assert "worse than the tolerated 1.21x, beyond doubt" in verdict.reason
 
 
@@ -428,7 +429,7 @@ def test_a_custom_share_decides_like_errors() -> None:
     assert verdict_of(paying(1, 100), paying(1, 100), policy).value is VerdictValue.PASS
     worse = verdict_of(paying(1, 100), paying(20, 100), policy)
     assert worse.value is VerdictValue.FAIL
-    assert "payments: candidate 20 % bad of 1,000 requests" in worse.reason
+    assert "payments: candidate 20 % bad of 300 requests" in worse.reason
 
 
 def test_a_custom_distribution_decides_like_latency_and_has_no_unit() -> None:

@@ -224,3 +224,29 @@ def test_a_rollback_leaves_none_of_our_tags_and_keeps_the_policy() -> None:
     assert isinstance(opening, Opening)
     assert opening.split == (Target(STABLE, 100),)
     assert opening.rollout.policy == before.policy
+
+
+# --- an edit by hand that is not in force yet ---
+
+
+def test_a_rollout_begins_from_what_somebody_has_just_asked_for() -> None:
+    """An owner sends all users back in an emergency; the pipeline's next rollout must not undo it."""
+    service = a_service(
+        a_split(100), a_split(0, 100), settled=False, latest_created=NEWER, latest_ready=NEWER
+    )
+    opening = an_opening(service, [a_revision(NEWER), *REVISIONS])
+    assert (opening.rollout.candidate, opening.rollout.stable) == (NEWER, STABLE)
+    assert [target for target in opening.split if target.percent] == [Target(STABLE, 100)]
+
+
+def test_a_rollback_takes_back_what_somebody_has_just_asked_for() -> None:
+    opening = bring_back(a_service(a_split(0, 100), a_split(100), settled=False))
+    assert isinstance(opening, Opening)
+    assert [target for target in opening.split if target.percent] == [Target(STABLE, 100)]
+
+
+def test_an_opening_takes_away_the_tags_of_one_that_was_undone() -> None:
+    lost = replace(a_rollout(), id="5a5a5a5a")
+    left = (Target(STABLE, 0, lost.stable_tag), Target(CANDIDATE, 0, "blue"))
+    opening = an_opening(a_service(a_split(100, 0, *left)), lost=[lost])
+    assert {target.tag for target in opening.split if target.tag} == {"blue", opening.rollout.stable_tag}

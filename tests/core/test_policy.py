@@ -10,26 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from controller.core.explanation import explain_policy, explanation_lines
+from controller.core.mistakes import Mistake, PolicyInvalid
 from controller.core.policy import (
-    AdvanceOn,
-    AfterPromotion,
-    Confidence,
-    Hold,
-    Mistake,
-    OnNewRevision,
     Policy,
-    PolicyInvalid,
-    Step,
-    WhenUnsure,
     evidence_time,
     parse_policy,
     policy_as_plain,
     policy_digest,
     smallest_limit,
 )
+from controller.core.policy_choices import AdvanceOn, AfterPromotion, OnNewRevision, WhenUnsure
 from controller.core.policy_fields import PERCENTILES
 from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
 from controller.core.policy_schema import policy_reference, policy_schema
+from controller.core.policy_steps import Confidence, Hold, Step
 from controller.core.units import duration_text, parse_duration, parse_share, share_text
 
 MINUTE = timedelta(minutes=1)

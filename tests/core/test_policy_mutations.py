@@ -9,7 +9,8 @@ from fuzz.targets import HOSTILE, assert_refused, check_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.policy import Policy, PolicyInvalid, parse_policy, policy_as_plain
+from controller.core.mistakes import PolicyInvalid
+from controller.core.policy import Policy, parse_policy, policy_as_plain
 from controller.core.units import (
     UnitInvalid,
     parse_count,

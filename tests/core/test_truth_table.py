@@ -5,12 +5,13 @@ from itertools import product
 from typing import Any
 
 import pytest
-from builders import a_policy, a_sample, an_assessment
+from builders import NOW, a_policy, a_sample
 
+from controller.core.assessment import assess
 from controller.core.counts import Counts
-from controller.core.evidence import Measure, Sample
+from controller.core.evidence import MINUTE, Evidence, Measure, Sample, Stage, Tick
 from controller.core.judge import Verdict, VerdictValue, judge
-from controller.core.policy import Hold
+from controller.core.policy_steps import Hold
 
 HOLD = Hold(requests=50)
 PASS, FAIL, UNSURE, UNMEASURED = (
@@ -21,6 +22,8 @@ PASS, FAIL, UNSURE, UNMEASURED = (
 )
 BAD_OF_200: dict[VerdictValue, int | None] = {PASS: 0, FAIL: 60, UNSURE: 1, UNMEASURED: None}
 """How many of the candidate's 200 a minute are bad for a guard to say that, beside a stable without any."""
+MINUTES, GOOD_MINUTES = 10, 7
+"""Harm comes last: what was shown is not weighed on, and the others are to have their say."""
 NAMES = ("one", "two", "three")
 TABLE = list(product(VerdictValue, repeat=3))
 
@@ -32,8 +35,12 @@ def verdict_of(values: tuple[VerdictValue, ...], observing: tuple[str, ...] = ()
     policy = a_policy(guards={"errors": "off", "latency": "off", "custom": custom})
     stable = measuring(dict.fromkeys(NAMES, 0))
     bad = {name: BAD_OF_200[value] for name, value in zip(NAMES, values, strict=True)}
-    assessment = an_assessment(stable, measuring(bad), policy)
-    return judge(policy, HOLD, assessment)
+    good = {name: 0 if value is FAIL else bad[name] for name, value in zip(NAMES, values, strict=True)}
+    ticks = tuple(
+        Tick(NOW + number * MINUTE, stable, measuring(good if number < GOOD_MINUTES else bad))
+        for number in range(MINUTES)
+    )
+    return judge(policy, HOLD, assess(policy, Evidence((Stage(5, ticks),))))
 
 
 def measuring(bad: dict[str, int | None]) -> Sample:

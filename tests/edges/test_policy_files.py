@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from controller.core.explanation import explain_policy
-from controller.core.policy import AdvanceOn, Policy, policy_as_plain
+from controller.core.policy import Policy, policy_as_plain
+from controller.core.policy_choices import AdvanceOn
 from controller.core.policy_schema import policy_reference, policy_schema
 from controller.gateways.policy_files import PolicyFileInvalid, read_policy
 

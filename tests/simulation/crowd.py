@@ -33,6 +33,8 @@ LOG = 500_000
 """Entries that Cloud Logging keeps; users who meet errors write many."""
 RESUMED_AFTER = 60.0
 """Seconds between two looks of the person who resumes what is paused, once all is healed."""
+MOST_LOOKS = 300
+"""A clock that was set back keeps writes from being in force for hours."""
 
 
 @dataclass
@@ -173,7 +175,7 @@ class Crowd:
 
     def _resume_all(self) -> None:
         """Look now and then whether the rollout waits for a person, until it has ended or is held."""
-        for number in range(MOST_STARTS):
+        for number in range(MOST_LOOKS):
             sight = self.observer.sight
             rollout = sight.rollout if sight else None
             if rollout is None or rollout.is_over:

@@ -393,7 +393,7 @@ class Observer:
         if after is before:
             return after.calm
         change = Change(before or after, after, call, self._is_race(before or after, after, call))
-        if change.before.asked != after.asked:
+        if change.before.asked_for != after.asked_for:
             self.by_hand = not change.by_controller
         known = len(self.trail.transitions)
         for invariant in self.invariants:

@@ -1,30 +1,38 @@
 """Commands of people where they meet the unexpected: no rollout, the wrong revision, a race, an API away."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from builders import CANDIDATE
 from google.cloud import run_v2
-from scene import Stage, Watch, a_stage, steps, suffer
+from scene import Interrupted, LeftError, Stage, Watch, a_stage, leave, steps, suffer
 from world import SERVICE, a_world
 
+from controller.core.decision import REFUSED_AFTER
+from controller.core.observation import ServiceState
 from controller.core.pause_ahead import PAUSED
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Pause, Phase, Refuse, Rollout, Stay
 from controller.core.traffic import Target
 from controller.core.trail import UNLOGGED
 from controller.emulator.settings import EtagMode
-from controller.engine.commands import Obeyed, obey, release_service
+from controller.engine.commands import LATE_WRITE, Obeyed, obey, release_service
 from controller.engine.loop import Ending, Followed
+from controller.engine.outside import Outside
+from controller.engine.reconcile import Pass
 from controller.engine.sweep import Checked, sweep
 from controller.engine.watching import wait_until
 from controller.ports import (
+    CloudRun,
     NoRolloutError,
     NotFoundError,
     NotServingError,
+    PermanentError,
     RecordUnreadableError,
     TransientError,
 )
@@ -54,6 +62,20 @@ def latest_percent(stage: Stage) -> int:
 
 def ours(stage: Stage) -> set[str]:
     return {ANNOTATION, PAUSED, UNLOGGED} & set(stage.service().annotations)
+
+
+def after_the_first_read(stage: Stage, action: Callable[[], object]) -> Outside:
+    """Return what a person sees of the outside; something happens after the first read of the service."""
+    left = [action]
+
+    class Read(Interrupted):
+        def read_service(self, service: str) -> ServiceState:
+            state = stage.outside.cloud_run.read_service(service)
+            if left:
+                left.pop()()
+            return state
+
+    return replace(stage.outside, cloud_run=cast("CloudRun", Read(stage.outside.cloud_run)))
 
 
 # --- rollback --to ---
@@ -143,6 +165,55 @@ def test_a_rollback_whose_answers_are_lost_is_obeyed_once(stage: Stage) -> None:
     rollback_to(stage, oldest)
     assert stage.serving() == {oldest: 100}
     assert stage.record.number == 0
+
+
+@pytest.mark.parametrize("to_first", [False, True])
+def test_a_rollback_that_meets_a_promotion_still_wins(stage: Stage, to_first: bool) -> None:
+    first = stage.newest()
+    stage.deploy()
+    stage.run_until(Phase.BAKING, 100)
+    other = after_the_first_read(stage, lambda: obey(stage.outside, SERVICE, Event.PROMOTE, "bob", stage.saw))
+    obeyed = obey(other, SERVICE, Event.ROLLBACK, "ada", stage.saw, first if to_first else "")
+    assert obeyed.in_force
+    assert obeyed.answer is None
+    assert stage.serving() == {first: 100}
+    assert stage.record.reason == f"rolled back to {first} by ada"
+
+
+def test_a_pause_that_meets_the_end_of_a_rollout_holds_for_the_next(stage: Stage) -> None:
+    stage.deploy()
+    stage.run_until(Phase.BAKING, 100)
+    other = after_the_first_read(stage, lambda: obey(stage.outside, SERVICE, Event.PROMOTE, "bob", stage.saw))
+    assert obey(other, SERVICE, Event.PAUSE, "ada", stage.saw).done
+    assert PAUSED in stage.service().annotations
+
+
+def test_a_command_whose_record_is_removed_meanwhile_fails_and_says_what_is_asked_for(stage: Stage) -> None:
+    candidate = stage.deploy()
+    stage.run_until(Phase.STEPPING, 5)
+
+    def replace_service() -> None:
+        stage.replace_annotations({})
+        stage.set_traffic((Target(candidate, 100),))
+
+    with pytest.raises(PermanentError, match=f"was removed in the meantime.*{candidate} 100 %") as caught:
+        obey(after_the_first_read(stage, replace_service), SERVICE, Event.ROLLBACK, "ada", stage.saw)
+    assert not isinstance(caught.value, NoRolloutError)
+
+
+def test_a_pause_ahead_that_a_late_write_wipes_away_is_given_again(stage: Stage) -> None:
+    kept = dict(stage.service().annotations)
+    late = [stage.local.now() + LATE_WRITE / 2]
+
+    def wipe() -> None:
+        if late and stage.local.now() >= late[0]:
+            late.clear()
+            stage.replace_annotations(kept)
+
+    watched = replace(stage.outside, clock=Watch(stage.outside.clock, wipe))
+    assert obey(watched, SERVICE, Event.PAUSE, "ada", stage.saw).done
+    assert not late
+    assert PAUSED in stage.service().annotations
 
 
 def test_a_rollback_with_nothing_under_way_takes_back_what_began_in_the_meantime() -> None:
@@ -436,13 +507,46 @@ def test_a_check_says_that_a_rollout_is_held_each_time_and_that_it_was_rolled_ba
     assert [stage.canary("check").code for _ in range(2)] == [0, 0]
 
 
-def test_a_check_that_takes_a_candidate_back_says_so_by_its_code(stage: Stage) -> None:
+def test_a_check_that_takes_a_candidate_back_says_so_until_it_is_in_force(stage: Stage) -> None:
     stage.deploy(ERROR_SHARE="0.5")
     stage.run_until(Phase.STEPPING, 5)
     stage.wait(600)
     assert stage.canary("check").code == 3
     stage.wait(10)
-    assert stage.canary("check").code == 0
+    assert [stage.canary("check").code for _ in range(2)] == [3, 0]
+
+
+def test_a_check_says_that_an_end_does_not_come_into_force(stage: Stage) -> None:
+    stage.deploy(ERROR_SHARE="0.5")
+    stage.run_until(Phase.STEPPING, 5)
+    stage.wait(600)
+    suffer(stage, kind="slow-operation", by="1h")
+    assert stage.canary("check").code == 3
+    stage.wait(600)
+    assert stage.canary("check").code == 7
+
+
+def test_a_check_that_takes_long_decides_on_what_a_service_is_when_its_turn_comes(stage: Stage) -> None:
+    """A split that came into force since the services were listed must not be taken for refused."""
+    stage.deploy()
+    begun = stage.begin()
+    with suppress(LeftError):
+        stage.follow(begun, leave_unobserved)
+    assert (stage.record.phase, stage.record.observed_at) == (Phase.STEPPING, None)
+    another_service(stage, "aaa", **{ANNOTATION: "damaged"})
+
+    def take_long(checked: Checked) -> None:
+        if checked.service == "aaa":
+            stage.wait(REFUSED_AFTER.total_seconds())
+
+    sweep(stage.outside, take_long)
+    assert (stage.record.phase, stage.record.percent) == (Phase.STEPPING, 5)
+    assert stage.record.observed_at
+
+
+def leave_unobserved(seen: Pass) -> None:
+    if seen.rollout and seen.rollout.phase is Phase.STEPPING and not seen.rollout.observed_at:
+        leave()
 
 
 def test_a_check_where_nothing_was_ever_rolled_out_says_what_to_do(stage: Stage) -> None:

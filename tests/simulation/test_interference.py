@@ -9,7 +9,6 @@ from builders import a_policy
 from scene import both
 from world import QUICK, SERVICE, World, a_world
 
-from controller.core.evidence import Minute
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
 from controller.core.policy_guards import CustomGuard
@@ -21,7 +20,7 @@ from controller.engine.begin import Begun
 from controller.engine.commands import LATE_WRITE, obey
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
-from controller.ports import CloudRun, DeniedError, Metrics, ServiceChange, TransientError
+from controller.ports import CloudRun, DeniedError, Metrics, Minutes, ServiceChange, TransientError
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ class Faulty(CloudRun, Metrics):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
-    ) -> Mapping[str, Sequence[Minute]]:
+    ) -> Minutes:
         self._strike(self.faults, "read_minutes")
         return self.metrics.read_minutes(service, revisions, start, end, custom=custom)
 

@@ -288,10 +288,10 @@ def test_a_memory_that_does_not_fit_the_windows_is_given_up_and_all_is_read_anew
             memory = EvidenceCache(rollout.id, ahead, seen.assessment)
             anew = assess_rollout(world.outside.metrics, rollout, EvidenceCache(), world.local.now())
             read = assess_rollout(world.outside.metrics, rollout, memory, world.local.now())
-            assert (read.weighed, read.stable, read.candidate) == (anew.weighed, anew.stable, anew.candidate)
+            assert read.stages == anew.stages
             assert [test.limits for test in read.guards] == [test.limits for test in anew.guards]
             assert memory.until != ahead
-            compared.append(sum(read.weighed))
+            compared.append(sum(stage.minutes for stage in read.stages))
 
     world.roll_out(act=act)
     assert max(compared) >= 10
@@ -302,7 +302,7 @@ def test_stables_past_is_known_before_the_first_minute(world: World) -> None:
     known: list[float] = []
 
     def act(seen: Pass) -> None:
-        if seen.assessment and seen.assessment.weighed == (1,):
+        if seen.assessment and [stage.minutes for stage in seen.assessment.stages] == [1]:
             limit = seen.assessment.guards[0].limits[0]
             assert isinstance(limit, ShareComparison)
             known.append(limit.harm.stable.total)

@@ -398,7 +398,7 @@ def test_a_service_that_was_pinned_is_pinned_to_what_serves_when_it_is_released(
     stable, candidate = stage.newest(), stage.deploy(ERROR_SHARE=errors)
     stage.roll_out()
     serves = candidate if errors == "0" else stable
-    assert stage.canary("release", SERVICE).code == 0
+    assert release_service(stage.outside, SERVICE).done
     stage.wait(10)
     assert setting_of(stage) == [("REVISION", serves, 100, "")]
     assert dict(stage.service().annotations) == annotations

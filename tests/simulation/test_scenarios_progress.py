@@ -12,7 +12,8 @@ from world import SERVICE
 
 from controller.cli.exit_codes import ExitCode
 from controller.cli.following import exit_code
-from controller.core.policy import Policy, PolicyInvalid
+from controller.core.mistakes import PolicyInvalid
+from controller.core.policy import Policy
 from controller.core.rollout import Event, Pause, Phase
 from controller.core.traffic import Target
 from controller.engine.loop import Ending, Followed
@@ -229,7 +230,7 @@ def test_a_pause_before_a_deployment_keeps_the_candidate_from_all_users_until_it
     stage: Stage,
 ) -> None:
     stable = stage.newest()
-    assert stage.canary("pause", SERVICE).code == 0
+    assert stage.command(Event.PAUSE).done
     stage.deploy()
     paused = stage.begin().rollout
     assert (paused.phase, paused.pause) == (Phase.PAUSED, Pause.PERSON)
