@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= auto
 
-.PHONY: help demo test check format lint types imports tests simulate fuzz test-pythons bench-decisions bench-front bench-rollouts bench-endurance docs lock clean
+.PHONY: help demo test check format lint types imports tests simulate fuzz test-pythons bench-decisions bench-front bench-rollouts bench-check bench-endurance bench-little-traffic docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,14 @@ bench-front: $(VENV)/.dev  ## how fast the HTTP front of the local Cloud Run is,
 bench-rollouts: $(VENV)/.dev  ## simulated rollouts a second over gRPC, and the cost of a pass as it grows old
 	@PYTHONPATH=tests:tests/simulation $(BIN)/python benchmarks/rollouts.py $(ARGS)
 
+bench-check: $(VENV)/.dev  ## calls and seconds of one pass over 200 services
+	@PYTHONPATH=tests:tests/simulation $(BIN)/python benchmarks/check.py $(ARGS)
+
 bench-endurance: $(VENV)/.dev  ## memory, threads and files of a controller over 10,000 passes
 	@$(BIN)/python benchmarks/endurance.py $(ARGS)
+
+bench-little-traffic: $(VENV)/.dev  ## ten requests an hour: users harmed, good ones promoted, seconds to undo
+	@PYTHONPATH=tests:tests/simulation $(BIN)/python benchmarks/little_traffic.py $(ARGS)
 
 docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
 	@$(BIN)/python docs/generate.py

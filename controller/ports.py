@@ -6,9 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from controller.core.evidence import Minute
+from controller.core.evidence import Minute, Sample
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.policy_guards import CustomGuard
+from controller.core.policy_probes import Probe
+from controller.core.probe_evidence import Answer
+from controller.core.request_log import RequestLog
 from controller.core.traffic import Split
 
 
@@ -114,6 +117,17 @@ class Minutes:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ServiceMinutes:
+    """The minutes of many services, each by service and revision, the oldest first.
+
+    `problems` says by service what cannot be read; the others are whole.
+    """
+
+    of: Mapping[tuple[str, str], Sequence[Minute]]
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
 class Metrics(Protocol):
     """Request counts, latencies and other metrics of one project and region, in whole minutes."""
 
@@ -125,19 +139,50 @@ class Metrics(Protocol):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
+        startups: bool = False,
+        room: bool = False,
     ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes.
 
-        The samples hold what the metrics of the `custom` guards say, too, by the guards' names.
+        The samples hold what the metrics of the `custom` guards say, too, by the guards' names; and where it
+        is asked for how long instances took to start, and whether requests found room in them.
         """
+        ...
+
+    def read_services(
+        self, start: datetime, end: datetime, services: Sequence[str] = (), *, latencies: bool = True
+    ) -> ServiceMinutes:
+        """Return the minutes of all services, or of some, with as few calls as of one."""
+        ...
+
+    def read_totals(self, start: datetime, end: datetime) -> Mapping[tuple[str, str], Sample]:
+        """Return the responses of all services in that time, by service and revision."""
         ...
 
 
 class Probes(Protocol):
     """Requests of our own to a revision."""
 
-    def ask(self, address: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return one complaint for each path that the revision at this address does not answer well."""
+    def ask(self, address: str, probe: Probe) -> Answer:
+        """Ask the revision at this address once."""
+        ...
+
+    def warm_up(self, address: str, probe: Probe, number: int) -> None:
+        """Ask `number` times at once, so that instances start; the answers do not matter."""
+        ...
+
+
+class RequestLogs(Protocol):
+    """The request logs of one project and region; few reads a minute are allowed."""
+
+    def read_requests(
+        self, service: str, revisions: Sequence[str], start: datetime, end: datetime, *, share: float = 1.0
+    ) -> RequestLog:
+        """Return what was received from `start` on and before `end` of these revisions.
+
+        With a `share` of less than 1 only so many of the requests, always the same ones. Raises
+        ThrottledError where the reads that are allowed are used up.
+        """
         ...
 
 

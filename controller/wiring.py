@@ -1,15 +1,21 @@
 """BUILDS everything once; nothing is built at import."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import grpc
 
 from controller.emulator.principal import calling_as
 from controller.engine.outside import Outside
 from controller.gateways import channels
-from controller.gateways.audit_log import LoggingGateway
+from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
+from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.probes import HttpProbes
+from controller.gateways.request_logs import RequestLogGateway
+from controller.ports import Clock
 
 
 @dataclass(frozen=True)
@@ -27,21 +33,24 @@ def connect(place: Place) -> Outside:
     """Return the gateways to a place."""
     if not place.emulator:
         clock = SystemClock()
-        return Outside(
-            CloudRunGateway(place.project, place.region, clock.sleep),
-            MonitoringGateway(place.project, place.region, clock.sleep),
-            clock,
-            HttpProbes(clock.sleep),
-            LoggingGateway(place.project, place.region, clock.sleep),
-        )
+        return _connected(place, clock, clock.sleep, None)
     channel = channels.local(place.emulator)
     if place.principal:
         channel = calling_as(channel, place.principal)
-    local = EmulatorClock(channel)
+    return _connected(place, EmulatorClock(channel), SystemClock().sleep, channel)
+
+
+def _connected(
+    place: Place, clock: Clock, sleep: Callable[[float], None], channel: grpc.Channel | None
+) -> Outside:
+    """Return the gateways, which wait by `sleep` between two tries; `clock` is what everybody lives by."""
+    project, region = place.project, place.region
     return Outside(
-        CloudRunGateway(place.project, place.region, SystemClock().sleep, channel),
-        MonitoringGateway(place.project, place.region, SystemClock().sleep, channel),
-        local,
-        HttpProbes(SystemClock().sleep),
-        LoggingGateway(place.project, place.region, SystemClock().sleep, channel),
+        CloudRunGateway(project, region, sleep, channel),
+        MonitoringGateway(project, region, sleep, channel),
+        clock,
+        HttpProbes(SystemClock().now),  # answers take real time, however fast the other clock runs
+        LoggingGateway(project, region, sleep, channel),
+        RequestLogGateway(project, region, sleep, channel, LogBudget(clock.now)),
+        LoggingGateway(project, region, sleep, channel, PROBE_LOG_ID),
     )

@@ -1,10 +1,10 @@
-"""The command that shows the whole job: four rollouts on a local Cloud Run of its own."""
+"""The command that shows the whole job: rollouts on a local Cloud Run of its own."""
 
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,21 +19,9 @@ if TYPE_CHECKING:
 
     from controller.cli.demo_stage import Stage
     from controller.cli.views import View
+    from controller.core.policy import Policy
     from controller.core.rollout import Rollout
     from controller.engine.reconcile import Pass
-
-SERVICE = "shop"
-REQUESTS_A_SECOND = 150
-SPEED = 30
-KNOBS = {"LATENCY_MS": "30", "ERROR_SHARE": "0.002"}
-
-POLICY: dict[str, Any] = {
-    "version": 1,
-    "steps": ["20%", "50%"],
-    "hold": {"at_least": "3m", "at_most": "20m", "requests": 100},
-    "bake": {"at_least": "3m", "at_most": "20m", "requests": 100},
-    "guards": {"errors": {"ceiling": "5%"}, "latency": {"tolerance": 1.21}},
-}
 
 
 @dataclass(frozen=True)
@@ -46,13 +34,98 @@ class Scenario:
     expected: ExitCode
 
 
-SCENARIOS = (
-    Scenario("good", "a release as good as the one before", {}, ExitCode.DONE),
-    Scenario(
-        "errors", "a release that fails 8 % of its requests", {"ERROR_SHARE": "0.08"}, ExitCode.ROLLED_BACK
+@dataclass(frozen=True)
+class Show:
+    """A service with its users and its policy, and the releases that are shown on it."""
+
+    service: str
+    words: str
+    speed: int
+    requests_a_second: float
+    knobs: dict[str, str]
+    policy: "Callable[[], Policy]"
+    stage: "Callable[[Show], AbstractContextManager[Stage]]"
+    scenarios: tuple[Scenario, ...]
+
+
+def _shop_policy() -> "Policy":
+    from controller.core.policy import parse_policy
+
+    hold = {"at_least": "3m", "at_most": "20m", "requests": 100}
+    guards = {"errors": {"ceiling": "5%"}, "latency": {"tolerance": 1.21}}
+    return parse_policy({"version": 1, "steps": ["20%", "50%"], "hold": hold, "bake": hold, "guards": guards})
+
+
+def _shop_stage(show: Show) -> "AbstractContextManager[Stage]":
+    from controller.cli.demo_stage import a_busy_stage
+
+    return a_busy_stage(show.service, show.speed, show.requests_a_second)
+
+
+SHOP = Show(
+    service="shop",
+    words="a shop with 150 requests a second",
+    speed=30,
+    requests_a_second=150,
+    knobs={"LATENCY_MS": "30", "ERROR_SHARE": "0.002"},
+    policy=_shop_policy,
+    stage=_shop_stage,
+    scenarios=(
+        Scenario("good", "a release as good as the one before", {}, ExitCode.DONE),
+        Scenario(
+            "errors",
+            "a release that fails 8 % of its requests",
+            {"ERROR_SHARE": "0.08"},
+            ExitCode.ROLLED_BACK,
+        ),
+        Scenario("slow", "a release that is 60 % slower", {"LATENCY_MS": "48"}, ExitCode.ROLLED_BACK),
+        Scenario("broken", "a release that never starts", {"CRASH": "1"}, ExitCode.FAILED),
     ),
-    Scenario("slow", "a release that is 60 % slower", {"LATENCY_MS": "48"}, ExitCode.ROLLED_BACK),
-    Scenario("broken", "a release that never starts", {"CRASH": "1"}, ExitCode.FAILED),
+)
+
+
+def _portal_policy() -> "Policy":
+    from controller.core.policy import parse_policy
+
+    probes = [{"path": "/healthcheck", "every": "30s", "warm_up": 2}, {"path": "/", "every": "1m"}]
+    return parse_policy(
+        {
+            "version": 1,
+            "steps": ["25%", "50%"],
+            "hold": {"at_least": "10m", "at_most": "4h", "requests": 20},
+            "bake": {"at_least": "1h", "at_most": "6h", "requests": 60},
+            "guards": {"latency": {"ceilings": {"p95": "3s"}}, "startup": {"ceilings": {"p95": "30s"}}},
+            "probes": probes,
+            "request_logs": "on",
+            "health": {"errors": "10%", "latency": {"p95": "5s"}, "on_harm": "rollback"},
+        }
+    )
+
+
+def _portal_stage(show: Show) -> "AbstractContextManager[Stage]":
+    from controller.cli.demo_stage import a_quiet_stage
+
+    return a_quiet_stage(show.service, show.speed, show.requests_a_second)
+
+
+PORTAL = Show(
+    service="portal",
+    words="a portal with ten requests an hour and a cold start of 10 s",
+    speed=120,
+    requests_a_second=10 / 3600,
+    knobs={"LATENCY_MS": "80", "START_SECONDS": "10"},
+    policy=_portal_policy,
+    stage=_portal_stage,
+    scenarios=(
+        Scenario("good", "a release as good as the one before", {}, ExitCode.DONE),
+        Scenario("broken", "a release that fails each request", {"ERROR_SHARE": "1"}, ExitCode.ROLLED_BACK),
+        Scenario(
+            "users",
+            "a release that fails each request of a user, and no probe",
+            {"ERROR_SHARE": "1", "PROBE_ERROR_SHARE": "0"},
+            ExitCode.ROLLED_BACK,
+        ),
+    ),
 )
 
 OUTCOMES = {
@@ -66,7 +139,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a scenario; requests are counted where they were served, not where they are reported."""
+    """What came of a scenario; requests of users are counted where they were served, not where reported."""
 
     scenario: str
     outcome: str
@@ -79,6 +152,10 @@ class Result:
 
 
 def demo(
+    portal: Annotated[
+        bool,
+        typer.Option("--portal", help="A service with hardly any users and slow cold starts instead."),
+    ] = False,
     as_json: Json = False,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="Run this scenario only; repeatable.")
@@ -87,37 +164,39 @@ def demo(
         Path | None, typer.Option("--picture", metavar="FILE", help="Save the last live view as SVG.")
     ] = None,
 ) -> None:
-    """Run four rollouts on a local Cloud Run: a good one, one with errors, a slow one, a broken one.
+    """Run rollouts on a local Cloud Run: a good one, one with errors, a slow one, a broken one.
 
     Ends with 1 if a rollout does not end as it should.
     """
-    names = [scenario.name for scenario in SCENARIOS]
+    show = PORTAL if portal else SHOP
+    names = [scenario.name for scenario in show.scenarios]
     if unknown := sorted(set(only or ()) - set(names)):
         raise typer.BadParameter(f"no scenario {unknown[0]!r}; there are {', '.join(names)}")
-    chosen = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
-    results = _run(chosen, as_json=as_json, picture=picture)
+    chosen = [scenario for scenario in show.scenarios if not only or scenario.name in only]
+    results = _run(show, chosen, as_json=as_json, picture=picture)
     wrong = [r.scenario for s, r in zip(chosen, results, strict=True) if r.exit_code != s.expected]
     if wrong:
         print(f"canary: these rollouts did not end as expected: {', '.join(wrong)}", file=sys.stderr)
         raise typer.Exit(ExitCode.UNEXPECTED)
 
 
-def _run(chosen: list[Scenario], *, as_json: bool, picture: Path | None) -> list[Result]:
+def _run(show: Show, chosen: list[Scenario], *, as_json: bool, picture: Path | None) -> list[Result]:
     from rich.console import Console
 
-    from controller.cli.demo_stage import a_stage
     from controller.cli.logs import configure_logs
 
     configure_logs()
     console = Console(quiet=as_json, highlight=False)
-    console.print(f"Starting a local Cloud Run; its clock runs {SPEED} times faster than yours.")
+    console.print(
+        f"Starting a local Cloud Run with {show.words}; its clock runs {show.speed} times faster than yours."
+    )
     results = []
-    with a_stage(SERVICE, SPEED) as stage:
-        stage.deploy("stable", KNOBS, no_traffic=False)
-        with stage.users(REQUESTS_A_SECOND):
+    with show.stage(show) as stage:
+        stage.deploy("stable", show.knobs, no_traffic=False)
+        with stage.users():
             for number, scenario in enumerate(chosen, 1):
                 console.print(f"\n({number} of {len(chosen)}) {scenario.words}", style="bold")
-                results.append(_roll_out(stage, scenario, console, as_json=as_json, picture=picture))
+                results.append(_roll_out(show, stage, scenario, console, as_json=as_json, picture=picture))
                 if as_json:
                     print(json.dumps(asdict(results[-1])), flush=True)
     console.print()
@@ -126,15 +205,20 @@ def _run(chosen: list[Scenario], *, as_json: bool, picture: Path | None) -> list
 
 
 def _roll_out(
-    stage: "Stage", scenario: Scenario, console: "Console", *, as_json: bool, picture: Path | None
+    show: Show,
+    stage: "Stage",
+    scenario: Scenario,
+    console: "Console",
+    *,
+    as_json: bool,
+    picture: Path | None,
 ) -> Result:
     from controller.cli.following import followed_to_the_end
-    from controller.core.policy import parse_policy
     from controller.engine.begin import Request
 
     begun = time.monotonic()
-    revision = stage.deploy(scenario.name, KNOBS | scenario.knobs, no_traffic=True)
-    request = Request(SERVICE, parse_policy(POLICY), "the demo", revision)
+    revision = stage.deploy(scenario.name, show.knobs | scenario.knobs, no_traffic=True)
+    request = Request(show.service, show.policy(), "the demo", revision)
     with _watched(console, as_json=as_json, picture=picture) as view:
         code = followed_to_the_end(stage.outside, request, view)
     requests, failed = stage.requests(revision)

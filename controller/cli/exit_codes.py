@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     SUPERSEDED = 5
     FAILED = 6
     UNAVAILABLE = 7
+    HARMFUL = 8
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -27,6 +28,7 @@ MEANINGS = {
     ExitCode.SUPERSEDED: "superseded by a newer revision, or by traffic edited by hand",
     ExitCode.FAILED: "failed: the candidate never became ready, no user met it",
     ExitCode.UNAVAILABLE: "an API cannot be reached, or may not be used",
+    ExitCode.HARMFUL: "harmful: the revision that serves all users harms them, and nobody was sent back",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the rollout stays as it is",
     ExitCode.TERMINATED: "terminated (SIGTERM); the rollout stays as it is",
 }

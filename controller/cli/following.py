@@ -33,7 +33,7 @@ def _found(rollout: Rollout, request: Request) -> str:
     if rollout.phase.is_terminal:
         return f"{rollout.candidate} was rolled out before; to try it again: canary retry {rollout.service}"
     text = f"Going on with the rollout of {rollout.candidate}, {rollout.phase.value} at {rollout.percent} %."
-    if rollout.policy != request.policy:
+    if rollout.policy != request.policy and not request.policy.auto:
         text += " It keeps the policy that it began with, which is not the one given now."
     return text
 

@@ -13,6 +13,7 @@ from controller.cli.exit_codes import MEANINGS, ExitCode
 from controller.cli.history import history, replay
 from controller.cli.local import commands as local
 from controller.cli.rollout import retry, rollout
+from controller.cli.run import run as run_forever
 from controller.cli.simulate import simulate
 from controller.cli.status import status
 
@@ -34,6 +35,7 @@ for command in (
     retry,
     release,
     check,
+    run_forever,
     history,
     replay,
     simulate,

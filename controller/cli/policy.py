@@ -3,9 +3,17 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from controller.cli.options import Emulator, Local, Project, Region, checked_service, connected
+
+if TYPE_CHECKING:
+    from controller.core.policy import Policy
+    from controller.core.reach import Traffic
+    from controller.core.step_plan import Fitted
+    from controller.engine.outside import Outside
 
 BAD_POLICY: Final = 2
 
@@ -41,10 +49,28 @@ def check(
 @app.command()
 def explain(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy file, YAML or JSON.")],
+    service: Annotated[
+        str, typer.Option(metavar="SERVICE", help="A service, to explain the policy at its traffic.")
+    ] = "",
+    project: Project = "",
+    region: Region = "",
+    emulator: Emulator = "",
+    local: Local = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say in plain English what a policy will do, with times."""
-    from controller.cli.policy_results import is_sound, read_result, result_as_plain, result_lines
+    """Say in plain English what a policy will do, with times.
+
+    With a service, at what its users did in the last hour: the steps of `auto`, how long each step takes,
+    and what is out of reach.
+    """
+    from controller.cli.policy_results import (
+        fitted_as_plain,
+        fitted_lines,
+        is_sound,
+        read_result,
+        result_as_plain,
+        result_lines,
+    )
     from controller.core.explanation import explain_policy, explanation_lines
     from controller.core.units import duration_text
 
@@ -55,14 +81,29 @@ def explain(
         else:
             typer.echo("\n".join(result_lines(file, policy)), err=True)
         raise typer.Exit(BAD_POLICY)
-    explanation = explain_policy(policy)
+    traffic, fitted = None, None
+    if service:
+        outside = connected(project, region, emulator, local=local)
+        traffic, fitted = _at_service(policy, checked_service(service), outside)
+    explanation = explain_policy(fitted.policy if fitted else policy)
     if as_json:
         times = {"least": duration_text(explanation.least), "most": duration_text(explanation.most)}
-        print(json.dumps(result_as_plain(file, policy) | asdict(explanation) | times))
+        at = {"at_service": fitted_as_plain(fitted, traffic)} if fitted else {}
+        print(json.dumps(result_as_plain(file, policy) | asdict(explanation) | times | at))
         return
     for line in explanation_lines(explanation):
         print(line)
+    if fitted:
+        print("", *fitted_lines(fitted, traffic), sep="\n")
     print(f"\nHow it would decide on your traffic: canary simulate {file} --rps 10 --errors 0.5%")
+
+
+def _at_service(policy: "Policy", service: str, outside: "Outside") -> tuple["Traffic | None", "Fitted"]:
+    from controller.core.step_plan import fit_steps
+    from controller.engine.begin import measure_traffic
+
+    traffic = measure_traffic(outside, service, policy)
+    return traffic, fit_steps(policy, traffic)
 
 
 @app.command()

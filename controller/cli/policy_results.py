@@ -8,6 +8,9 @@ from typing import Any, TypeGuard
 from controller.core.mistakes import path_text
 from controller.core.plain_text import plain
 from controller.core.policy import Policy, policy_as_plain, policy_digest
+from controller.core.reach import Traffic, reach_lines
+from controller.core.step_plan import Fitted
+from controller.core.wording import percent_text
 from controller.gateways.policy_files import PolicyFileInvalid, read_policy
 
 Result = Policy | PolicyFileInvalid
@@ -37,3 +40,25 @@ def result_as_plain(file: Path, result: Result) -> dict[str, Any]:
         mistakes = [asdict(each) | {"path": path_text(each.path)} for each in result.mistakes]
         return {"file": str(file), "ok": False, "mistakes": mistakes}
     return {"file": str(file), "ok": True, "digest": policy_digest(result), "policy": policy_as_plain(result)}
+
+
+def fitted_lines(fitted: Fitted, traffic: Traffic | None) -> Iterable[str]:
+    """Yield what a policy means at the traffic measured, for people: a plan's arithmetic, and times."""
+    if traffic:
+        yield f"In the last hour, stable had {traffic.text}, of which {percent_text(traffic.errors)} failed."
+        yield from fitted.plan.lines() if fitted.plan else ()
+        yield from reach_lines(fitted.policy, traffic)
+    elif not fitted.warnings:
+        yield "In the last hour, stable had no request, so nothing can be said of its traffic."
+    yield from (f"Warning: {warning}." for warning in fitted.warnings)
+
+
+def fitted_as_plain(fitted: Fitted, traffic: Traffic | None) -> dict[str, Any]:
+    """Return what a policy means at the traffic measured as JSON-able values."""
+    return {
+        "traffic": asdict(traffic) if traffic else None,
+        "steps": policy_as_plain(fitted.policy)["steps"],
+        "arithmetic": list(fitted.plan.lines()) if fitted.plan else [],
+        "takes": list(reach_lines(fitted.policy, traffic)) if traffic else [],
+        "warnings": list(fitted.warnings),
+    }

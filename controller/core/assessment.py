@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import Evidence, Sample, Stage, Tick, Window, minutes_of
-from controller.core.guards import AnyGuardTest, guard_tests, log_harm
+from controller.core.evidence import Evidence, Sample, Source, Stage, Tick, Window, minutes_of
+from controller.core.guards import AnyGuardTest, deciding_guards, guard_tests, log_harm
+from controller.core.observed_split import ObservedSplit
 from controller.core.policy import Policy
 from controller.core.traffic import ALL
 
@@ -44,11 +45,13 @@ class Assessment:
     which guards could not be read lately.
     """
 
+    source: Source = Source.METRICS
     guards: tuple[AnyGuardTest, ...] = ()
     stages: tuple[Totals, ...] = ()
     last: datetime | None = None
     problem: str = ""
     problems: Mapping[str, str] = field(default_factory=dict)
+    split: ObservedSplit = field(default_factory=ObservedSplit)
     harmed: int | None = None
     """The number of the stage in which harm was shown, in the minute to `last`. What comes later is not
     weighed: it must not take back what nobody has acted upon yet."""
@@ -59,6 +62,11 @@ class Assessment:
         if not self.stages:
             return None
         return self.stages[-1 if self.harmed is None else self.harmed]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the candidate has no stable beside it: it serves everybody, and stable is not asked."""
+        return self.percent == ALL and self.source is not Source.PROBES
 
     @property
     def percent(self) -> int | None:
@@ -96,20 +104,28 @@ class Assessment:
 
 def assess(policy: Policy, evidence: Evidence, earlier: Assessment | None = None) -> Assessment:
     """Weigh the evidence: all of it, or what has come since an `earlier` assessment by the same policy."""
+    source, of = evidence.source, _NAMES[evidence.source]
     if evidence.problem:
-        return Assessment(problem=f"the metrics cannot be read: {evidence.problem}")
+        return Assessment(source, problem=f"the {of} cannot be read: {evidence.problem}")
     if earlier and earlier.problem:
         return earlier  # more minutes do not mend it
     try:
-        begun = earlier or _begun(policy, evidence.history)
-        needed = -math.log(policy.confidence.false_rollback)
-        return replace(_extended(begun, evidence.stages, needed), problems=evidence.problems)
+        begun = earlier or _begun(policy, evidence)
+        return replace(_extended(policy, begun, evidence.stages), problems=evidence.problems)
     except EvidenceInvalid as invalid:
-        return Assessment(problem=f"the metrics cannot be judged: {invalid}")
+        return Assessment(source, problem=f"the {of} cannot be judged: {invalid}")
 
 
-def _begun(policy: Policy, history: Sequence[Sample]) -> Assessment:
-    return Assessment(tuple(_guard_knowing(test, history) for test in guard_tests(policy)))
+_NAMES = {Source.METRICS: "metrics", Source.LOGS: "request logs", Source.PROBES: "answers to probes"}
+
+
+def _begun(policy: Policy, evidence: Evidence) -> Assessment:
+    tests = guard_tests(policy, evidence.source)
+    return Assessment(
+        evidence.source,
+        tuple(_guard_knowing(test, evidence.history) for test in tests),
+        split=ObservedSplit(needed=-math.log(policy.confidence.false_rollback)),
+    )
 
 
 def _guard_knowing(test: AnyGuardTest, history: Sequence[Sample]) -> AnyGuardTest:
@@ -119,7 +135,8 @@ def _guard_knowing(test: AnyGuardTest, history: Sequence[Sample]) -> AnyGuardTes
         return test.failed(str(invalid))
 
 
-def _extended(assessment: Assessment, stages: Sequence[Stage], needed: float) -> Assessment:
+def _extended(policy: Policy, assessment: Assessment, stages: Sequence[Stage]) -> Assessment:
+    needed, deciding = -math.log(policy.confidence.false_rollback), deciding_guards(policy)
     for number, stage in enumerate(stages):
         if number == len(assessment.stages):
             assessment = replace(assessment, stages=(*assessment.stages, Totals(stage.percent)))
@@ -127,7 +144,7 @@ def _extended(assessment: Assessment, stages: Sequence[Stage], needed: float) ->
             if assessment.harmed is not None:
                 break
             assessment = _after(assessment, number, tick)
-            if log_harm(assessment.guards) >= needed:
+            if log_harm(assessment.guards, deciding) >= needed:
                 assessment = replace(assessment, harmed=number)
     return assessment
 
@@ -137,11 +154,13 @@ def _after(assessment: Assessment, number: int, tick: Tick) -> Assessment:
     if assessment.last is not None and tick.end <= assessment.last:
         raise EvidenceInvalid(f"the minute that ends at {tick.end:%H:%M} comes twice or out of order")
     stages = assessment.stages
-    alone, new_step = stages[number].percent == ALL, number > 0 and not stages[number].minutes
+    alone = stages[number].percent == ALL and assessment.source is not Source.PROBES
+    new_step = number > 0 and not stages[number].minutes
     return replace(
         assessment,
         guards=tuple(_guard_after(test, tick, alone=alone, new_step=new_step) for test in assessment.guards),
         stages=(*stages[:number], stages[number].after(tick), *stages[number + 1 :]),
+        split=assessment.split.after(tick, stages[number].percent),
         last=tick.end,
     )
 

@@ -128,15 +128,15 @@ def needs_stable(rollout: Rollout) -> bool:
 
 
 def needs_smoke_test(rollout: Rollout, service: ServiceState, now: datetime) -> bool:
-    """Tell whether the candidate can and must be asked the policy's paths on its own address now."""
-    asks = rollout.phase is Phase.CHECKING and bool(rollout.policy.smoke)
+    """Tell whether the candidate can and must be asked the policy's paths and probes now."""
+    asks = rollout.phase is Phase.CHECKING and bool(rollout.policy.smoke or rollout.policy.probes)
     return asks and _is_observed(rollout, service, now)
 
 
 def _verdict(rollout: Rollout, observation: Observation) -> Verdict | None:
     if observation.assessment is None or not needs_evidence(rollout):
         return None
-    return judge(rollout.policy, rollout.hold, observation.assessment)
+    return judge(rollout.policy, rollout.hold, observation.assessment, observation.others)
 
 
 Happened = tuple[Event, str, str]

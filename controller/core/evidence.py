@@ -4,10 +4,26 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 
 MINUTE = timedelta(minutes=1)
+
+
+class Source(StrEnum):
+    """Where evidence comes from; each comes in ticks of its own."""
+
+    METRICS = "metrics"
+    """What Cloud Monitoring counts, minute by minute."""
+    LOGS = "logs"
+    """What Cloud Logging says of single requests, in blocks of some seconds."""
+    PROBES = "probes"
+    """What the answers to our own requests were, pair by pair."""
+
+
+BLOCK = timedelta(seconds=5)
+"""A tick of the logs."""
 
 
 Measure = Counts | Histogram
@@ -18,12 +34,18 @@ Measure = Counts | Histogram
 class Sample:
     """What one revision answered in a time: requests by HTTP status code, and their latencies if known.
 
-    `custom` is what the policy's own guards are about, by their names.
+    `custom` is what the policy's own guards are about, by their names. `startups` is how long instances took
+    to start, `refused` how many more requests the platform turned away for want of an instance, `waited` in
+    how many of the minutes requests waited for one, and `instances` how many there were at most.
     """
 
     codes: Mapping[str, int] = field(default_factory=dict)
     latencies: Histogram | None = None
     custom: Mapping[str, Measure] = field(default_factory=dict)
+    startups: Histogram | None = None
+    refused: int = 0
+    waited: Counts | None = None
+    instances: int = 0
 
     def __post_init__(self) -> None:
         if not all(0 <= count < math.inf for count in self.codes.values()):  # NaN fails this, too
@@ -43,7 +65,15 @@ class Sample:
         codes = dict(self.codes)
         for code, count in other.codes.items():
             codes[code] = codes.get(code, 0) + count
-        return Sample(codes, _added(self.latencies, other.latencies), _joined(self.custom, other.custom))
+        return Sample(
+            codes,
+            _added(self.latencies, other.latencies),
+            _joined(self.custom, other.custom),
+            _added(self.startups, other.startups),
+            self.refused + other.refused,
+            self.waited + other.waited if self.waited and other.waited else self.waited or other.waited,
+            max(self.instances, other.instances),
+        )
 
 
 def _added(one: Histogram | None, other: Histogram | None) -> Histogram | None:
@@ -107,6 +137,7 @@ class Evidence:
     stages: tuple[Stage, ...] = ()
     problem: str = ""
     history: tuple[Sample, ...] = ()
+    source: Source = Source.METRICS
     problems: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -6,8 +6,24 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from controller.core.policy import Policy, evidence_time
-from controller.core.policy_choices import AdvanceOn, AfterPromotion, OnDeadline, OnNewRevision, WhenUnsure
-from controller.core.policy_guards import AnyGuard, CustomGuard, ErrorGuard, LatencyGuard, Tolerance
+from controller.core.policy_choices import (
+    AdvanceOn,
+    AfterPromotion,
+    OnDeadline,
+    OnHarm,
+    OnNewRevision,
+    WhenUnsure,
+)
+from controller.core.policy_guards import (
+    AnyGuard,
+    CapacityGuard,
+    CustomGuard,
+    ErrorGuard,
+    LatencyGuard,
+    StartupGuard,
+    Tolerance,
+)
+from controller.core.policy_health import Health
 from controller.core.policy_steps import Hold, Step
 from controller.core.traffic import ALL
 from controller.core.units import duration_text, share_text
@@ -115,15 +131,32 @@ def _requests(hold: Hold) -> str:
 
 
 def _rules(policy: Policy) -> Iterator[str]:
+    if policy.auto:
+        yield (
+            "The steps above are for a service whose traffic is not known. When a rollout begins, they are "
+            f"chosen so that the worst candidate fails about {policy.auto.at_most} requests at most in a "
+            "step before it is noticed."
+        )
     ready = f"be ready within {duration_text(policy.ready_within)}"
     if policy.smoke:
         ready += f" and answer {', '.join(policy.smoke)} with 2xx or 3xx"
+    if policy.probes:
+        ready += " and answer its probes well"
     yield f"Before the first step, the candidate must {ready}."
+    if policy.probes:
+        asked = ", ".join(f"{probe.name} every {duration_text(probe.every)}" for probe in policy.probes)
+        yield f"Probes ask both revisions, in pairs: {asked}. They count as requests of a step."
+    if policy.request_logs:
+        yield "The request log is read, too: gross harm is undone in less than a minute."
     if policy.on_deadline is OnDeadline.REPORT:
         yield "A candidate that is not ready in time is reported, and waited for."
     errors, latency = policy.guards.errors, policy.guards.latency
     yield _error_text(errors) if errors else "Errors are not looked at."
     yield _latency_text(latency) if latency else "Latency is not looked at."
+    if policy.guards.startup:
+        yield _startup_text(policy.guards.startup)
+    if policy.guards.capacity:
+        yield _capacity_text(policy.guards.capacity)
     yield from (_custom_text(name, guard) for name, guard in policy.guards.custom.items())
     chance = share_text(policy.confidence.false_rollback)
     yield (
@@ -134,6 +167,16 @@ def _rules(policy: Policy) -> Iterator[str]:
     yield _unsure_text(policy.when_unsure)
     yield _end_text(policy.after_promotion)
     yield _new_revision_text(policy.on_new_revision)
+    if policy.health:
+        yield _health_text(policy.health)
+
+
+def _health_text(health: Health) -> str:
+    does = "is reported" if health.on_harm is OnHarm.ALERT else "sends all users back to the one before"
+    return (
+        f"Between rollouts, `canary check` and `canary run` look at the revision that serves: harm {does},"
+        f" with one false alarm in {duration_text(health.false_alarm)} at most, on average."
+    )
 
 
 def _error_text(guard: ErrorGuard) -> str:
@@ -145,6 +188,17 @@ def _error_text(guard: ErrorGuard) -> str:
 def _latency_text(guard: LatencyGuard) -> str:
     ceilings = _ceilings_text({name: duration_text(limit) for name, limit in guard.ceilings.items()})
     return f"{_verb(guard)} when latency is {_anywhere_text(guard.tolerance)}{ceilings}."
+
+
+def _startup_text(guard: StartupGuard) -> str:
+    ceilings = _ceilings_text({name: duration_text(limit) for name, limit in guard.ceilings.items()})
+    return f"{_verb(guard)} when instances start in {_anywhere_text(guard.tolerance)}{ceilings}."
+
+
+def _capacity_text(guard: CapacityGuard) -> str:
+    refused = _share_text(guard.tolerance, "requests")
+    held = "" if guard.observe else " A candidate that gets less than half of its share is not let on."
+    return f"{_verb(guard)} when requests refused for want of an instance are more than {refused}.{held}"
 
 
 def _custom_text(name: str, guard: CustomGuard) -> str:

@@ -1,12 +1,12 @@
 """Guards as tests: what each guard of a policy measures and limits, fed minute by minute."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Self
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
-from controller.core.evidence import Sample, Tick
+from controller.core.evidence import BLOCK, MINUTE, Sample, Source, Tick
 from controller.core.limits import (
     COMPARED_PERCENTILES,
     RULED_OUT_FACTORS,
@@ -22,13 +22,27 @@ from controller.core.limits import (
     points_text,
 )
 from controller.core.policy import Policy
-from controller.core.policy_guards import AnyGuard, CustomGuard, ErrorGuard, LatencyGuard
-from controller.core.sequential import FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
+from controller.core.policy_guards import (
+    AnyGuard,
+    CapacityGuard,
+    CustomGuard,
+    ErrorGuard,
+    LatencyGuard,
+    StartupGuard,
+    Tolerance,
+)
+from controller.core.sequential import AGREEING_MINUTES, FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
 
 RECURS = 0.6
 """So much of the evidence needed makes harm that comes and goes a reason to wait: two bad minutes or more."""
+
+WAITING = {"ceiling": None, "tolerance": Tolerance(factor=1.25, points=0.2)}
+"""What is compared of the minutes in which requests wait for an instance: now and then they may."""
+
+_OFTEN_SILENT = {"startup", "room"}
+"""Guards on what happens now and then: instances that start, requests that wait."""
 
 COMPARISON_SHARE = 0.75
 """The comparison's part of a guard's evidence where there are ceilings, too; they share the rest."""
@@ -50,6 +64,8 @@ class GuardTest(Generic[M]):
     """The traffic was moved since the last minute that said something."""
     problem: str = ""
     """Why no further minute can be weighed."""
+    may_be_silent: bool = False
+    """Whether there is often nothing to measure, which is then no reason to wait."""
 
     def failed(self, problem: str) -> Self:
         """Return the guard as it stands; it weighs nothing any more."""
@@ -122,51 +138,97 @@ def _after_alone(limit: Limit[M], stable: M, candidate: M, *, new_step: bool) ->
 AnyGuardTest = GuardTest[Counts] | GuardTest[Histogram]
 
 
-def guard_tests(policy: Policy) -> tuple[AnyGuardTest, ...]:
-    """Return the guards of a policy, before any minute is seen."""
-    guards = policy.guards.named
-    deciding = max(1, sum(not guard.observe for guard in guards.values()))
-    needed = -math.log(policy.confidence.false_rollback / deciding)
-    return tuple(_guard_test(name, guard, needed) for name, guard in guards.items())
+def guard_tests(policy: Policy, source: Source = Source.METRICS) -> tuple[AnyGuardTest, ...]:
+    """Return the guards of a policy that rest on this source, before anything is seen.
+
+    What is needed to be sure is divided among all that decide, whatever they rest on.
+    """
+    sure = Sure(-math.log(policy.confidence.false_rollback / deciding_guards(policy)), _AGREEING[source])
+    return tuple(
+        replace(_guard_test(name, guard, sure), may_be_silent=source is Source.LOGS or name in _OFTEN_SILENT)
+        for name, guard in _guards(policy)[source].items()
+    )
 
 
-def log_harm(guards: Iterable[AnyGuardTest]) -> float:
-    """Return the evidence of harm of all deciding guards together, in nats: the average of their e-values."""
-    logs = [guard.log_harm() for guard in guards if guard.decides]
-    return log_sum(logs) - math.log(max(1, len(logs)))
+@dataclass(frozen=True)
+class Sure:
+    """What it takes to be sure: evidence in nats, and in how many ticks at least, about."""
+
+    needed: float
+    ticks: float
 
 
-def _guard_test(name: str, guard: AnyGuard, needed: float) -> AnyGuardTest:
+_AGREEING = {
+    Source.METRICS: AGREEING_MINUTES,
+    Source.LOGS: AGREEING_MINUTES * (MINUTE / BLOCK),
+    Source.PROBES: AGREEING_MINUTES,
+}
+
+
+def deciding_guards(policy: Policy) -> int:
+    """Return how many guards decide, on all sources together; at least 1."""
+    return max(1, sum(not guard.observe for of in _guards(policy).values() for guard in of.values()))
+
+
+def _guards(policy: Policy) -> Mapping[Source, Mapping[str, AnyGuard]]:
+    """Return the guards on each source, by the names under which they report."""
+    errors, latency, named = policy.guards.errors, policy.guards.latency, policy.guards.named
+    logged, probed = policy.request_logs is not None, bool(policy.probes)
+    logs = {"logged errors": errors, "logged latency": latency, "capacity": policy.guards.capacity}
+    failing = (errors or ErrorGuard()).model_copy(update={"codes": ("5xx",)})
+    probes = {"probes": failing, "probe latency": latency}
+    metrics = {"room" if name == "capacity" else name: guard for name, guard in named.items()}
+    return {
+        Source.METRICS: metrics,
+        Source.LOGS: {name: guard for name, guard in logs.items() if guard and logged},
+        Source.PROBES: {name: guard for name, guard in probes.items() if guard and probed},
+    }
+
+
+def log_harm(guards: Iterable[AnyGuardTest], deciding: int) -> float:
+    """Return the evidence of harm of all deciding guards together, in nats: the average of their e-values.
+
+    Of `deciding` guards those that are not given have said nothing: they count for nothing.
+    """
+    return log_sum([guard.log_harm() for guard in guards if guard.decides]) - math.log(deciding)
+
+
+def _guard_test(name: str, guard: AnyGuard, sure: Sure) -> AnyGuardTest:
     match guard:
+        case CapacityGuard() if name == "room":
+            return _share_test(name, guard.model_copy(update=WAITING), _waits, sure)
+        case CapacityGuard():
+            return _share_test(name, guard, _refusals, sure)
         case ErrorGuard():
-            return _share_test(name, guard, _errors(guard), needed)
+            return _share_test(name, guard, _errors(guard), sure)
         case LatencyGuard():
             most = {name: limit.total_seconds() * 1000 for name, limit in guard.ceilings.items()}
             words = {name: duration_text(limit) for name, limit in guard.ceilings.items()}
-            return _latency_test(name, guard, _latencies, most, words, needed)
+            measure = _startups if isinstance(guard, StartupGuard) else _latencies
+            return _latency_test(name, guard, measure, most, words, sure)
         case CustomGuard() if guard.is_ratio:
-            return _share_test(name, guard, _custom_share(name), needed)
+            return _share_test(name, guard, _custom_share(name), sure)
         case CustomGuard():
             words = {name: f"{limit:g}" for name, limit in guard.ceilings.items()}
-            return _latency_test(name, guard, _custom_distribution(name), dict(guard.ceilings), words, needed)
+            return _latency_test(name, guard, _custom_distribution(name), dict(guard.ceilings), words, sure)
 
 
 def _share_test(
     name: str,
     guard: ErrorGuard | CustomGuard,
     measure: Callable[[Sample], Counts | None],
-    needed: float,
+    sure: Sure,
 ) -> GuardTest[Counts]:
     line = Line(guard.tolerance.factor, guard.tolerance.points)
     weights = _weights(1 if guard.ceiling is not None else 0)
-    harm = Harm(line, needed - math.log(weights[0]))
+    harm = Harm(line, sure.needed - math.log(weights[0]), sure.ticks)
     limits: list[Limit[Counts]] = [
         ShareComparison(f"the tolerated {_line_text(line)}", harm, (Safety(line),))
     ]
     if guard.ceiling is not None:
         most = Line(0, guard.ceiling)
         limit = f"the ceiling of {guard.ceiling * 100:g} %"
-        ceiling = Harm(most, needed - math.log(weights[1]))
+        ceiling = Harm(most, sure.needed - math.log(weights[1]), sure.ticks)
         limits.append(ShareCeiling(limit, ceiling, (Safety(most),), ceiling))
     return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 
@@ -177,19 +239,19 @@ def _latency_test(
     measure: Callable[[Sample], Histogram | None],
     ceilings: dict[str, float],
     words: dict[str, str],
-    needed: float,
+    sure: Sure,
 ) -> GuardTest[Histogram]:
     weights = _weights(len(ceilings))
     factor = guard.tolerance.factor
     safety = tuple(_no_larger_tail(percentile) for percentile in COMPARED_PERCENTILES)
     increases = (_no_larger_tail(RULED_OUT_PERCENTILE),) * len(RULED_OUT_FACTORS)
-    harm = Slower(factor, needed - math.log(weights[0]))
+    harm = Slower(factor, sure.needed - math.log(weights[0]), sure.ticks)
     comparison = LatencyComparison(f"the tolerated {factor:g}x", harm, safety, increases)
     limits: list[Limit[Histogram]] = [comparison]
     for (percentile, most), weight in zip(ceilings.items(), weights[1:], strict=True):
         line = Line(0, 1 - float(percentile.removeprefix("p")) / 100)
         limit = f"the ceiling of {words[percentile]} at {percentile}"
-        ceiling = Harm(line, needed - math.log(weight))
+        ceiling = Harm(line, sure.needed - math.log(weight), sure.ticks)
         limits.append(LatencyCeiling(limit, ceiling, (Safety(line),), ceiling, most=most))
     return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 
@@ -217,6 +279,18 @@ def _errors(guard: ErrorGuard) -> Callable[[Sample], Counts]:
 
 def _latencies(sample: Sample) -> Histogram | None:
     return sample.latencies
+
+
+def _startups(sample: Sample) -> Histogram | None:
+    return sample.startups
+
+
+def _waits(sample: Sample) -> Counts | None:
+    return sample.waited
+
+
+def _refusals(sample: Sample) -> Counts:
+    return Counts(sample.refused, sample.requests + sample.refused)
 
 
 def _custom_share(name: str) -> Callable[[Sample], Counts | None]:

@@ -21,14 +21,13 @@ from typing import Any
 
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
-from controller.core.evidence import Measure
-from controller.core.guards import AnyGuardTest, log_harm
+from controller.core.evidence import Measure, Source
+from controller.core.guards import AnyGuardTest, deciding_guards, log_harm
 from controller.core.limits import Limit
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
 from controller.core.policy import Policy
 from controller.core.policy_choices import AdvanceOn
 from controller.core.policy_steps import Hold
-from controller.core.traffic import ALL
 from controller.core.wording import breach_text, counted, need_text, numbers_text, odds_text, ruled_out_text
 
 SUSPICION = math.log(2)
@@ -84,44 +83,83 @@ class _Account:
     log_harm: float
     needed: float
     needed_safety: float
+    was_shown: bool
 
     @property
     def shows_harm(self) -> bool:
-        return self.log_harm >= self.needed
+        return self.was_shown or self.log_harm >= self.needed
 
 
-def judge(policy: Policy, hold: Hold, assessment: Assessment) -> Verdict:
-    """Judge the latest stage by the policy's guards and the step's hold."""
-    if assessment.problem:
-        return Verdict(VerdictValue.UNMEASURED, assessment.problem)
-    if not assessment.minutes:
-        late = f"{policy.metrics_delay.total_seconds():g} s"
-        reason = f"no minute of this step is final yet (Cloud Monitoring is {late} late)"
-        return Verdict(
-            VerdictValue.UNSURE, reason, requests_missing=hold.requests, minutes_missing=_minutes(hold)
+def judge(policy: Policy, hold: Hold, assessment: Assessment, others: Sequence[Assessment] = ()) -> Verdict:
+    """Judge the latest stage by the policy's guards and the step's hold.
+
+    `assessment` is that of the metrics, on which a step passes; the `others`, of the request log and of
+    probes, can show harm and keep it from passing. Probes count as requests where users send few.
+    """
+    weighed = [each for each in (assessment, *others) if not each.problem]
+    account = _account(policy, weighed)
+    probed = next((each for each in weighed if each.source is Source.PROBES), None)
+    findings = tuple(
+        _finding(_Case(policy, each, account, test, probed)) for each in weighed for test in each.guards
+    )
+    findings += _of_the_split(policy, assessment)
+    verdict = _combine(findings, alone=assessment.alone)
+    if verdict.value is not VerdictValue.FAIL:
+        verdict = _of_too_early(policy, hold, assessment, verdict) or _with_hold(
+            verdict, hold, assessment, probed, proven=_is_proven(assessment, account)
         )
-    account = _account(policy, assessment)
-    findings = tuple(_finding(_Case(policy, assessment, account, test)) for test in assessment.guards)
-    verdict = replace(_combine(findings, alone=_is_alone(assessment)), log_harm=account.log_harm)
-    return _with_hold(verdict, hold, assessment, proven=_is_proven(assessment, account))
+    return replace(verdict, log_harm=account.log_harm)
 
 
-def _account(policy: Policy, assessment: Assessment) -> _Account:
-    return _Account(
-        log_harm=log_harm(assessment.guards),
-        needed=-math.log(policy.confidence.false_rollback),
-        needed_safety=-math.log1p(-policy.confidence.promotion),
+def _of_the_split(policy: Policy, assessment: Assessment) -> tuple[Finding, ...]:
+    """Say that the candidate gets too few requests for its share: a reason to wait, not to go back."""
+    capacity, split = policy.guards.capacity, assessment.split
+    if capacity is None or assessment.alone or not split.is_short:
+        return ()
+    ours, all_of_them = (
+        assessment.candidate.requests,
+        assessment.stable.requests + assessment.candidate.requests,
+    )
+    instances = assessment.candidate.instances
+    with_ = f", with at most {counted(instances, 'instance')}" if instances else ""
+    reason = (
+        f"candidate got {counted(ours, 'request')} of {all_of_them:,}{with_}, where {split.percent} % are its"
+        " share: it cannot keep up, or users stick to stable (session affinity)"
+    )
+    return (Finding("split", VerdictValue.UNSURE, reason, decides=not capacity.observe),)
+
+
+def _of_too_early(policy: Policy, hold: Hold, assessment: Assessment, verdict: Verdict) -> Verdict | None:
+    """Say that there is nothing to judge by yet, or that it cannot be read."""
+    if assessment.problem:
+        return replace(verdict, value=VerdictValue.UNMEASURED, reason=assessment.problem, stable_is_bad=False)
+    if assessment.minutes:
+        return None
+    late = f"{policy.metrics_delay.total_seconds():g} s"
+    reason = f"no minute of this step is final yet (Cloud Monitoring is {late} late)"
+    return Verdict(
+        VerdictValue.UNSURE,
+        reason,
+        verdict.findings,
+        requests_missing=hold.requests,
+        minutes_missing=_minutes(hold),
     )
 
 
-def _is_alone(assessment: Assessment) -> bool:
-    """Tell whether the candidate serves everybody, so that there is no stable beside it."""
-    return assessment.percent == ALL
+def _account(policy: Policy, weighed: Sequence[Assessment]) -> _Account:
+    needed = -math.log(policy.confidence.false_rollback)
+    tests = [test for each in weighed for test in each.guards]
+    return _Account(
+        log_harm=log_harm(tests, deciding_guards(policy)),
+        needed=needed,
+        needed_safety=-math.log1p(-policy.confidence.promotion),
+        was_shown=any(each.harmed is not None for each in weighed),
+    )
 
 
 def _is_proven(assessment: Assessment, account: _Account) -> bool:
     """Tell whether the safety of all that decides here is shown."""
-    alone = _is_alone(assessment)
+    alone = assessment.alone
     limits = [limit for test in assessment.guards if test.decides for limit in _limits(test, alone=alone)]
     return bool(limits) and all(limit.log_safety >= account.needed_safety for limit in limits)
 
@@ -139,10 +177,19 @@ class _Case:
     assessment: Assessment
     account: _Account
     test: AnyGuardTest
+    probed: Assessment | None
 
     @property
     def alone(self) -> bool:
-        return _is_alone(self.assessment)
+        return self.assessment.alone
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has nothing to say, and others speak in its place."""
+        if self.test.may_be_silent:
+            return not self.candidate.total
+        stands_in = self.probed is not None and self.probed.candidate.requests > 0
+        return self.assessment.source is Source.METRICS and stands_in and not self.candidate.total
 
     @property
     def limits(self) -> Sequence[Limit[Any]]:
@@ -184,11 +231,17 @@ def _finding(case: _Case) -> Finding:
         value=said.value,
         reason=f"{numbers_text(case.test, case.assessment)}: {said.words}",
         stable_is_bad=said.stable_is_bad,
-        decides=case.test.decides and bool(case.limits or said.value is VerdictValue.FAIL),
+        decides=_decides(case, said.value),
         log_harm=case.test.log_harm(),
         log_safety=min((limit.log_safety for limit in case.limits), default=0.0),
         need=said.need,
     )
+
+
+def _decides(case: _Case, value: VerdictValue) -> bool:
+    if value is VerdictValue.FAIL:
+        return case.test.decides
+    return case.test.decides and bool(case.limits) and not case.is_silent
 
 
 def _of_harm(case: _Case) -> _Said | None:
@@ -279,11 +332,13 @@ def _combine(findings: tuple[Finding, ...], *, alone: bool) -> Verdict:
     return Verdict(worst, reason, findings, bad, requests, minutes)
 
 
-def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: bool) -> Verdict:
+def _with_hold(
+    verdict: Verdict, hold: Hold, assessment: Assessment, probed: Assessment | None, *, proven: bool
+) -> Verdict:
     """Turn a pass into unsure until the step has its minutes and its requests on both sides."""
-    minutes_seen, candidate = assessment.minutes, assessment.candidate.requests
-    if verdict.value is VerdictValue.FAIL:
-        return verdict
+    minutes_seen = assessment.minutes
+    candidate = assessment.candidate.requests + (probed.candidate.requests if probed else 0)
+    stable = assessment.stable.requests + (probed.stable.requests if probed else 0)
     if not candidate:
         reason = f"no request reached the candidate in {counted(minutes_seen, 'minute')}"
         return replace(
@@ -294,8 +349,8 @@ def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: 
             requests_missing=hold.requests,
             minutes_missing=_minutes(hold),
         )
-    alone = _is_alone(assessment)
-    fewest = candidate if alone else min(candidate, assessment.stable.requests)
+    alone = assessment.alone
+    fewest = candidate if alone else min(candidate, stable)
     requests = 0 if proven else max(0, hold.requests - fewest)
     for_requests = math.ceil(requests * minutes_seen / fewest) if fewest else 0
     minutes = max(_minutes(hold) - minutes_seen, for_requests, 0)
@@ -305,7 +360,7 @@ def _with_hold(verdict: Verdict, hold: Hold, assessment: Assessment, *, proven: 
         verdict = replace(verdict, stable_is_bad=False)
     if verdict.requests_missing and verdict.value is not VerdictValue.PASS:
         return verdict  # it has said what is missing
-    enough = assessment.stable.requests >= hold.requests
+    enough = stable >= hold.requests
     side = "" if alone else " to the candidate" if enough else " on each side"
     needs = [f"{counted(requests, 'more request')}{side}"] if requests else []
     needs += [counted(minutes, "more minute")] if minutes else []

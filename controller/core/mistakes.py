@@ -76,7 +76,8 @@ def read_mistakes(model: type[BaseModel], error: ValidationError) -> Iterator[Mi
 
 def _unknown_field(model: type[BaseModel], path: Path) -> str:
     name = path[-1]
-    known = list(_part_at(model, path[:-1]).model_fields)
+    fields = _part_at(model, path[:-1]).model_fields
+    known = [name for name, field in fields.items() if not field.exclude]
     return f"unknown field {shown(name)}{nearest(name, known) or '; known are ' + ', '.join(known)}"
 
 

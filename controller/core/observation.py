@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from controller.core.assessment import Assessment
 from controller.core.traffic import Split, shares_of
 
+ALL_INGRESS = "all"
+
 
 @dataclass(frozen=True)
 class RevisionState:
@@ -45,6 +47,10 @@ class ServiceState:
     annotations: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     """The address of the revision behind each tag."""
+    ingress: str = ALL_INGRESS
+    """Whose requests are let in, in gcloud's words: `all`, or `internal` with or without load balancers."""
+    has_default_url: bool = True
+    """Whether the service, and so each tag, has an address of its own."""
 
     @property
     def shares_served(self) -> dict[str, int]:
@@ -69,4 +75,6 @@ class Observation:
     stable: RevisionState | None
     candidate: RevisionState | None
     assessment: Assessment | None = None
+    others: tuple[Assessment, ...] = ()
+    """What was weighed besides the metrics: the request log, and the answers to probes."""
     smoke: tuple[str, ...] | None = None

@@ -76,11 +76,7 @@ def open_rollout(
         )
     stable = _stable(service, by_name, others, serving.get(chosen.name, 0))
     rollout = _paused_ahead(service, _waiting(service, stable, chosen, policy, now, by, previous))
-    if policy.smoke and not rollout.candidate_tag:
-        raise OpeningRefused(
-            f"the policy has a smoke test, but the name {service.name} leaves no room for the tag that it"
-            " needs; take smoke out of the policy"
-        )
+    _raise_if_unreachable(service, rollout)
     kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous, *lost)))
     warnings = tuple(_warnings(rollout, serving, stable, chosen))
     return Opening(rollout, wanted_split(rollout, kept), warnings)
@@ -232,6 +228,25 @@ def _was_following(service: ServiceState, previous: Rollout | None) -> bool:
         return True
     left = previous.candidate if previous.phase is Phase.PROMOTED else previous.stable
     return shares_of(service.traffic, service.latest_ready) == {left: 100}
+
+
+def _raise_if_unreachable(service: ServiceState, rollout: Rollout) -> None:
+    """Refuse a policy that asks the candidate where that has no address of its own."""
+    asking = [name for name in ("smoke", "probes") if getattr(rollout.policy, name)]
+    if not asking:
+        return
+    named = " and ".join(asking)
+    if not rollout.candidate_tag:
+        raise OpeningRefused(
+            f"the policy asks the candidate on an address of its own ({named}), but the name {service.name}"
+            f" leaves no room for the tag that it needs; take {named} out of the policy"
+        )
+    if not service.has_default_url:
+        raise OpeningRefused(
+            f"the policy asks the candidate on an address of its own ({named}), but the default URL of"
+            f" {service.name} is disabled, and with it that of each tag; take {named} out of the policy, or:"
+            f" gcloud run services update {service.name} --default-url"
+        )
 
 
 def _warnings(

@@ -8,11 +8,13 @@ from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from controller.core.mistakes import Mistake, Path, PolicyInvalid, read_mistakes
 from controller.core.policy_choices import (
@@ -29,10 +31,14 @@ from controller.core.policy_fields import (
     Paths,
     PositiveDuration,
     Version,
+    off_as_none,
 )
 from controller.core.policy_guards import Guards
+from controller.core.policy_health import Health
+from controller.core.policy_logs import RequestLogs
 from controller.core.policy_parts import Fields, Part, fields_of, has_fields
-from controller.core.policy_steps import BAKE, Confidence, Hold, Step, parse_steps
+from controller.core.policy_probes import Probe, check_each_once, probes_of
+from controller.core.policy_steps import BAKE, AutoSteps, Confidence, Hold, Step, is_auto, parse_steps
 from controller.core.traffic import ALL
 from controller.core.units import duration_text
 
@@ -46,8 +52,15 @@ class Policy(Part):
     )
     steps: Annotated[tuple[Step, ...], BeforeValidator(parse_steps)] = Field(
         default=(Step(traffic=5), Step(traffic=25), Step(traffic=50)),
-        description="Rising shares of traffic for the candidate; after the last it gets all, to `bake`.",
+        title="list of shares or mappings, or auto",
+        description=(
+            "Rising shares of traffic for the candidate; after the last it gets all, to `bake`. "
+            "With `auto` they are chosen when a rollout begins, from the requests that stable had in the "
+            "last hour."
+        ),
     )
+    auto: SkipJsonSchema[AutoSteps | None] = Field(default=None, exclude=True)
+    """How the steps are chosen when a rollout begins; `steps` stand in where nothing can be measured."""
     hold: Hold = Field(default=Hold(), description="How long a step lasts where it does not say so itself.")
     bake: Hold = Field(
         default=BAKE,
@@ -81,6 +94,25 @@ class Policy(Part):
             "before any user is sent to it."
         ),
     )
+    probes: Annotated[tuple[Probe, ...], BeforeValidator(probes_of), AfterValidator(check_each_once)] = Field(
+        default=(),
+        title="list of paths or mappings",
+        description=(
+            "Requests of our own, to stable and candidate in pairs: before the first step, and as evidence "
+            "beside that of the users."
+        ),
+    )
+    request_logs: Annotated[RequestLogs | None, BeforeValidator(off_as_none)] = Field(
+        default=None,
+        description=(
+            "Whether the request log is evidence, too: harm is seen within seconds, and failures of the "
+            "platform are told apart."
+        ),
+    )
+    health: Annotated[Health | None, BeforeValidator(off_as_none)] = Field(
+        default=None,
+        description="What `canary check` and `canary run` ask of the revision that serves; off for nothing.",
+    )
     ready_within: PositiveDuration = Field(
         default=timedelta(minutes=10),
         description="Time that the candidate may take to become ready before the rollout fails.",
@@ -104,6 +136,10 @@ class Policy(Part):
     @classmethod
     def _read(cls, value: object) -> Fields:
         fields = fields_of(value, None, "a mapping of fields such as steps and guards")
+        if "auto" in fields and not isinstance(fields["auto"], AutoSteps):
+            raise PolicyInvalid([Mistake(("auto",), "unknown field 'auto'; write steps: auto")])
+        if is_auto(fields.get("steps")):
+            fields["auto"] = fields.pop("steps")
         steps = fields.get("steps", cls.model_fields["steps"].default)
         if isinstance(steps, list | tuple):
             written = _written_hold(fields.get("hold", {}))
@@ -115,6 +151,9 @@ class Policy(Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         mistakes = [*_rise_mistakes(self.steps), *_gate_mistakes(self.steps), *_limit_mistakes(self)]
+        if self.guards.capacity and not self.request_logs:
+            message = "what is refused stands in the request log alone; write request_logs: on"
+            mistakes.append(Mistake(("guards", "capacity"), message))
         if mistakes:
             raise PolicyInvalid(mistakes)
         return self
@@ -230,12 +269,21 @@ def policy_as_plain(policy: Policy) -> dict[str, Any]:
     Defaults are written out, so that a rollout keeps its policy when a later version changes them. Only a
     step whose hold is the policy's, and that has no gate, is written short.
     """
-    plain = policy.model_dump(mode="json")
-    short = {"hold": plain["hold"], "gate": None}
+    plain: dict[str, Any] = _with_off(policy.model_dump(mode="json"))
+    short = {"hold": plain["hold"], "gate": "off"}
     steps = [
         step["traffic"] if step == {"traffic": step["traffic"], **short} else step for step in plain["steps"]
     ]
-    return plain | {"steps": steps}
+    return plain | {"steps": policy.auto.model_dump(mode="json") if policy.auto else steps}
+
+
+def _with_off(plain: Any) -> Any:
+    """Write `off` where nothing stands: a file may leave no field without a value."""
+    if isinstance(plain, dict):
+        return {name: _with_off(each) for name, each in plain.items()}
+    if isinstance(plain, list):
+        return [_with_off(each) for each in plain]
+    return "off" if plain is None else plain
 
 
 def policy_digest(policy: Policy) -> str:

@@ -47,6 +47,13 @@ class OnDeadline(StrEnum):
     REPORT = "report"
 
 
+class OnHarm(StrEnum):
+    """What a scheduled check does where the revision that serves is harmful."""
+
+    ALERT = "alert"
+    ROLLBACK = "rollback"
+
+
 def _parse_choice(choices: type[StrEnum], value: object) -> StrEnum:
     if isinstance(value, str) and value in list(choices):
         return choices(value)

@@ -33,7 +33,7 @@ MOST_PATHS: Final = 10
 _EVEN_CHANCE: Final = 0.5
 GUARD_NAME_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,30}$"
 MOST_CUSTOM_GUARDS: Final = 8
-_OWN_GUARDS: Final = ("errors", "latency")
+_OWN_GUARDS: Final = ("errors", "latency", "startup", "capacity", "room", "probes", "split")
 _LARGEST_MEASURE: Final = 1e18
 
 
@@ -81,6 +81,11 @@ def _check_promotion(share: float) -> float:
 def is_off(value: object) -> bool:
     """Say whether a value turns something off: false, off or nothing."""
     return value is None or value is False or value == "off"
+
+
+def off_as_none(value: object) -> object:
+    """Read what turns a part off as None, and leave the rest as it is."""
+    return None if is_off(value) else value
 
 
 def is_on(value: object) -> bool:
@@ -247,7 +252,7 @@ def _schema(title: str, **schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"title": title, **schema})
 
 
-def codes(classes: str) -> tuple[BeforeValidator, WithJsonSchema]:
+def response_codes(classes: str) -> tuple[BeforeValidator, WithJsonSchema]:
     """Return how a list of response codes that begin with one of these digits is read and described."""
     forms = [
         {"type": "string", "pattern": _code_pattern(classes)},
@@ -330,7 +335,7 @@ RevisionLabel = Annotated[
     BeforeValidator(parse_revision_label),
     _schema("label", type="string", pattern=REVISION_LABEL_PATTERN),
 ]
-Codes = Annotated[tuple[str, ...], *codes(_ERRORS)]
+Codes = Annotated[tuple[str, ...], *response_codes(_ERRORS)]
 Paths = Annotated[
     tuple[str, ...],
     BeforeValidator(_parse_paths),

@@ -30,6 +30,7 @@ from controller.core.policy_fields import (
     Switch,
     is_off,
     is_on,
+    off_as_none,
     parse_custom_guards,
 )
 from controller.core.policy_parts import Fields, Part, fields_of, has_fields
@@ -241,8 +242,19 @@ def _check_filters(guards: Mapping[str, CustomGuard]) -> Mapping[str, CustomGuar
     return guards
 
 
-def _off_as_none(value: object) -> object:
-    return None if is_off(value) else value
+class StartupGuard(LatencyGuard):
+    """Compares how long instances take to start; written short as `20s`, which is the ceiling of p95."""
+
+
+class CapacityGuard(ErrorGuard):
+    """Compares the share of requests that the platform refuses for want of an instance."""
+
+    codes: Codes = Field(
+        default=("429", "500", "503"), description="Response codes that the platform refuses with."
+    )
+    ceiling: Ceiling = Field(
+        default=0.05, description="Share of refusals that the candidate may not exceed; off for none."
+    )
 
 
 AnyGuard = ErrorGuard | LatencyGuard | CustomGuard
@@ -251,13 +263,24 @@ AnyGuard = ErrorGuard | LatencyGuard | CustomGuard
 class Guards(Part):
     """What the candidate is compared on; a guard that is left out is on with its defaults."""
 
-    errors: Annotated[ErrorGuard | None, BeforeValidator(_off_as_none)] = Field(
+    errors: Annotated[ErrorGuard | None, BeforeValidator(off_as_none)] = Field(
         default=ErrorGuard(),
         description="The share of failed responses; off to leave it unlooked at.",
     )
-    latency: Annotated[LatencyGuard | None, BeforeValidator(_off_as_none)] = Field(
+    latency: Annotated[LatencyGuard | None, BeforeValidator(off_as_none)] = Field(
         default=LatencyGuard(),
         description="The distribution of latencies; off to leave it unlooked at.",
+    )
+    startup: Annotated[StartupGuard | None, BeforeValidator(off_as_none)] = Field(
+        default=None,
+        description="How long instances take to start; off to leave it unlooked at.",
+    )
+    capacity: Annotated[CapacityGuard | None, BeforeValidator(off_as_none)] = Field(
+        default=None,
+        description=(
+            "What the platform refuses for want of an instance, and whether the candidate takes its share of "
+            "the users; needs `request_logs`. Off to leave it unlooked at."
+        ),
     )
     custom: Annotated[
         Mapping[str, CustomGuard],
@@ -276,7 +299,12 @@ class Guards(Part):
     @property
     def named(self) -> dict[str, AnyGuard]:
         """The guards that are on, by their names; no custom guard is called errors or latency."""
-        own = {"errors": self.errors, "latency": self.latency}
+        own = {
+            "errors": self.errors,
+            "latency": self.latency,
+            "startup": self.startup,
+            "capacity": self.capacity,
+        }
         return {name: guard for name, guard in own.items() if guard} | dict(self.custom)
 
     @classmethod

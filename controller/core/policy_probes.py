@@ -8,7 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from controller.core.mistakes import Mistake, PolicyInvalid
-from controller.core.policy_fields import PATH_PATTERN, Duration, PositiveDuration, codes
+from controller.core.policy_fields import PATH_PATTERN, Duration, PositiveDuration, response_codes
 from controller.core.policy_parts import Fields, Part, fields_of
 from controller.core.units import UnitInvalid, duration_text, parse_switch, shown
 
@@ -98,7 +98,7 @@ def _parse_contains(value: object) -> str:
 class Expectation(Part):
     """What a good answer to a probe is; written short as a list of codes."""
 
-    codes: Annotated[tuple[str, ...], *codes("2345")] = Field(
+    codes: Annotated[tuple[str, ...], *response_codes("2345")] = Field(
         default=("2xx", "3xx"), description="Codes of a good answer."
     )
     contains: Annotated[

@@ -8,23 +8,45 @@ from pydantic import BaseModel
 from controller.core.mistakes import part_in
 from controller.core.policy import Policy, policy_as_plain
 from controller.core.policy_fields import OFF_FORMS, ON_FORMS
-from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
-from controller.core.policy_steps import Confidence, Hold, Step
+from controller.core.policy_guards import (
+    CapacityGuard,
+    CustomGuard,
+    ErrorGuard,
+    Guards,
+    LatencyGuard,
+    StartupGuard,
+    Tolerance,
+)
+from controller.core.policy_health import Health
+from controller.core.policy_logs import RequestLogs
+from controller.core.policy_parts import Part
+from controller.core.policy_probes import Expectation, Probe
+from controller.core.policy_steps import AUTO, AutoSteps, Confidence, Hold, Step
 
 # The field that a bare value stands for.
-_SHORT_FORMS: Final = {"Hold": "at_least", "Step": "traffic", "Tolerance": "factor", "ErrorGuard": "ceiling"}
-_PARTS: Final = (
-    Confidence(),
-    ErrorGuard(),
-    Guards(),
-    Hold(),
-    LatencyGuard(),
-    Step(traffic=100),
-    Tolerance(factor=1),
-)
+_SHORT_FORMS: Final = {
+    Hold: "at_least",
+    Step: "traffic",
+    Tolerance: "factor",
+    ErrorGuard: "ceiling",
+    LatencyGuard: "ceilings.p95",
+    StartupGuard: "ceilings.p95",
+    CapacityGuard: "ceiling",
+    Probe: "path",
+    Expectation: "codes",
+    RequestLogs: "delay",
+}
+# What `on` stands for, and `off`.
+_SWITCHED: Final = (CapacityGuard(), ErrorGuard(), Health(), LatencyGuard(), RequestLogs(), StartupGuard())
+_OTHERS: Final = (Confidence(), Expectation(), Guards(), Hold(), Probe(path="/"))
+_PARTS: Final[tuple[Part, ...]] = (*_SWITCHED, *_OTHERS, Step(traffic=100), Tolerance(factor=1))
 # A guard must have a metric, but none is its default.
 _CUSTOM_DEFAULTS: Final = CustomGuard(distribution='metric.type="any"').model_dump(mode="json") | {
     "distribution": ""
+}
+_DEFAULTS: Final = {type(part): part.model_dump(mode="json") for part in _PARTS} | {
+    CustomGuard: _CUSTOM_DEFAULTS,
+    AutoSteps: AutoSteps().model_dump(mode="json"),
 }
 
 
@@ -33,19 +55,18 @@ def policy_schema() -> dict[str, Any]:
     schema = Policy.model_json_schema()
     parts = schema["$defs"]
     for part in _PARTS:
-        _write_defaults(parts[type(part).__name__], part.model_dump(mode="json"))
+        _write_defaults(parts[type(part).__name__], _DEFAULTS[type(part)])
     _write_defaults(schema, policy_as_plain(Policy()))
     _leave_tolerance_to_guards(parts["Tolerance"])
-    for name in ("errors", "latency"):
-        guard = parts["Guards"]["properties"][name]
-        guard["anyOf"] = [*(form for form in guard["anyOf"] if "$ref" in form), OFF_FORMS]
     _describe_kinds(parts["CustomGuard"])
-    latency = parts["LatencyGuard"]["properties"]["ceilings"]["properties"]["p95"]
-    short = {name: parts[name]["properties"][field] for name, field in _SHORT_FORMS.items()}
-    for name, form in (short | {"LatencyGuard": latency}).items():
-        parts[name] = _with_short_form(parts[name], form)
-    for name in ("ErrorGuard", "LatencyGuard"):
-        parts[name]["anyOf"].append(ON_FORMS)
+    for fields in (schema["properties"], parts["Guards"]["properties"]):
+        _describe_off(fields)
+    short = {part: _field_at(parts[part.__name__], path) for part, path in _SHORT_FORMS.items()}
+    switched = {type(part) for part in _SWITCHED}
+    for part in _DEFAULTS.keys() & (short.keys() | switched):
+        switches = [ON_FORMS] if part in switched else []
+        parts[part.__name__] = _with_short_forms(parts[part.__name__], short.get(part), switches)
+    _describe_lists(schema["properties"], parts)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
@@ -67,9 +88,39 @@ def _describe_kinds(custom: dict[str, Any]) -> None:
     custom["anyOf"] = [{"required": ["bad", "total"]}, {"required": ["distribution"]}]
 
 
-def _with_short_form(part: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
-    short = {key: value for key, value in field.items() if key not in {"default", "description", "title"}}
-    return {"description": part.pop("description"), "anyOf": [short, part]}
+def _describe_off(fields: dict[str, Any]) -> None:
+    """Write how a part that may be missing is turned off."""
+    for field in fields.values():
+        forms = field.get("anyOf", [])
+        if {"type": "null"} in forms:
+            field["anyOf"] = [*(form for form in forms if "$ref" in form), OFF_FORMS]
+
+
+def _describe_lists(fields: dict[str, Any], parts: dict[str, Any]) -> None:
+    """Write what may stand instead of a list: steps that are chosen, and a single probe."""
+    parts["AutoSteps"] = AutoSteps.model_json_schema()
+    for name, instead in (
+        ("steps", [{"const": AUTO}, {"$ref": "#/$defs/AutoSteps"}]),
+        ("probes", [{"$ref": "#/$defs/Probe"}]),
+    ):
+        field = fields[name]
+        entries = {"type": field.pop("type"), "items": field.pop("items")}
+        field["anyOf"] = [entries, *instead]
+
+
+def _field_at(part: dict[str, Any], path: str) -> dict[str, Any]:
+    field = part
+    for name in path.split("."):
+        field = field["properties"][name]
+    return field
+
+
+def _with_short_forms(
+    part: dict[str, Any], field: dict[str, Any] | None, switches: list[dict[str, Any]]
+) -> dict[str, Any]:
+    left_out = {"default", "description", "title"}
+    short = [{key: value for key, value in field.items() if key not in left_out}] if field else []
+    return {"description": part.pop("description"), "anyOf": [*short, part, *switches]}
 
 
 def policy_reference() -> str:
@@ -80,35 +131,41 @@ def policy_reference() -> str:
 def _rows(part: type[BaseModel], defaults: Mapping[str, Any], at: str = "") -> Iterator[str]:
     titles = part.model_json_schema()["properties"]
     for name, field in part.model_fields.items():
-        if part is Tolerance and name == "points" and "latency" in at:
+        if field.exclude or (part is Tolerance and name == "points" and _is_of_latency(at)):
             continue
-        below = part_in(field.annotation)
-        default = defaults[name]
-        path = at + name
-        if below is None:
-            kind = titles[name]["title"]
-            yield f"| `{path}` | {kind} | {_default_text(part, default)} | {field.description} |"
-        elif isinstance(default, list):
-            steps = ", ".join(step["traffic"] for step in default)
-            yield f"| `{path}` | list of shares or mappings | `[{steps}]` | {field.description} |"
-            yield from _rows(below, default[0], f"{path}[].")
-        elif below is CustomGuard:
-            yield f"| `{path}` | {titles[name]['title']} | none | {field.description} |"
-            yield from _rows(below, _CUSTOM_DEFAULTS, f"{path}.NAME.")
-        else:
-            yield f"| `{path}` | {_kind_text(below)} | | {field.description} |"
-            if part not in (Step, CustomGuard):  # the same fields as in `hold` and in the guards above
-                yield from _rows(below, default, f"{path}.")
+        below, default = part_in(field.annotation), defaults[name]
+        named = below in {None, CustomGuard} or isinstance(default, list)
+        kind = titles[name]["title"] if named or below is None else _kind_text(below)
+        needed = field.is_required() and part is not Tolerance  # which a guard completes
+        text = "required" if needed else _default_text(default)
+        yield f"| `{at}{name}` | {kind} | {text and text + ' '}| {field.description} |"
+        if below and part not in {Step, CustomGuard}:  # the same as in `hold` and the guards above
+            yield from _rows_below(below, default, at + name)
 
 
-def _default_text(part: type[BaseModel], default: object) -> str:
+def _rows_below(part: type[BaseModel], default: object, at: str) -> Iterator[str]:
     if part is Step:
-        return "required"
+        yield from _rows(AutoSteps, _DEFAULTS[AutoSteps], f"{at}.")
+    if isinstance(default, list):
+        at += "[]"
+    elif part is CustomGuard:
+        at += ".NAME"
+    yield from _rows(part, default if isinstance(default, dict) and default else _DEFAULTS[part], f"{at}.")
+
+
+def _is_of_latency(at: str) -> bool:
+    return "latency" in at or "startup" in at
+
+
+def _default_text(default: object) -> str:
     match default:
         case bool():
             return f"`{str(default).lower()}`"
         case list():
-            return f"`[{', '.join(default)}]`"
+            entries = (entry["traffic"] if isinstance(entry, dict) else entry for entry in default)
+            return f"`[{', '.join(entries)}]`"
+        case {} if default:
+            return ""
         case {} | "":
             return "none"
         case None:
@@ -118,7 +175,7 @@ def _default_text(part: type[BaseModel], default: object) -> str:
 
 
 def _kind_text(part: type[BaseModel]) -> str:
-    short = "ceilings.p95" if part is LatencyGuard else _SHORT_FORMS.get(part.__name__)
+    short = _SHORT_FORMS.get(part)
     return f"mapping, or `{short}` alone" if short else "mapping"
 
 
@@ -170,6 +227,13 @@ when_unsure: rollback
   percents: `5%` or `5`.
 - A part may be written as its main field alone: `hold: 10m` is `hold: {at_least: 10m}`.
 - `off` turns a guard or a ceiling off. At least one guard must decide.
+
+## Steps that fit the traffic
+
+With `steps: auto`, or `steps: {at_most: 50}`, shares and times are chosen when a rollout begins: from the
+requests that stable had in the last hour, so that a bad candidate fails about so many requests at most in a
+step before it is noticed. `canary policy explain FILE --service SERVICE` shows them and their arithmetic. The
+record holds what was chosen. Where nothing can be measured, the default steps are used.
 
 ## Custom guards
 

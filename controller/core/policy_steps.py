@@ -1,10 +1,13 @@
 """The steps of a policy: what share of the traffic, for how long, and how sure one must be."""
 
+import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
+from controller.core.mistakes import Mistake, PolicyInvalid, nearest, read_mistakes
 from controller.core.policy_fields import (
     Count,
     FalseRollback,
@@ -16,8 +19,9 @@ from controller.core.policy_fields import (
     parse_minutes,
 )
 from controller.core.policy_parts import Fields, Part, fields_of
-from controller.core.units import LONGEST_DURATION, UnitInvalid, shown
+from controller.core.units import LARGEST_COUNT, LONGEST_DURATION, UnitInvalid, shown
 
+AUTO: Final = "auto"
 _SHORTEST_LIMIT: Final = timedelta(minutes=30)
 _LIMIT_FACTOR: Final = 4
 
@@ -100,10 +104,69 @@ class Confidence(Part):
 BAKE: Final = Hold(at_least=timedelta(minutes=15), at_most=timedelta(minutes=60))
 
 
+_FAILED_PATTERN: Final = r"^([0-9]{1,10}) failed requests?$"
+
+
+def _parse_failed(value: object) -> object:
+    """Read `50 failed requests` as 50, and leave the rest as it is."""
+    found = re.fullmatch(_FAILED_PATTERN, value) if isinstance(value, str) else None
+    return int(found[1]) if found else value
+
+
+class AutoSteps(Part):
+    """Steps that fit the traffic, chosen when a rollout begins; written short as `auto`."""
+
+    at_most: Annotated[
+        Count,
+        BeforeValidator(_parse_failed),
+        WithJsonSchema(
+            {
+                "title": "whole number, 1 or more",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": LARGEST_COUNT},
+                    {"type": "string", "pattern": _FAILED_PATTERN},
+                ],
+            }
+        ),
+    ] = Field(
+        default=50,
+        description=(
+            "Requests that a bad candidate may fail in a step before it is noticed; the shares and times "
+            "are chosen so, from the requests that stable had in the last hour."
+        ),
+    )
+
+    @classmethod
+    def _read(cls, value: object) -> Fields:
+        return {} if value == AUTO else fields_of(value)
+
+
+def is_auto(value: object) -> bool:
+    """Say whether a value asks for steps that fit the traffic, in a form without mistakes."""
+    if value != AUTO and not isinstance(value, AutoSteps | Mapping):
+        return False
+    try:
+        AutoSteps.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
 def parse_steps(value: object) -> object:
-    """Read a list of at least one step; raises UnitInvalid."""
+    """Read a list of at least one step; raises UnitInvalid, or PolicyInvalid for steps that are chosen."""
+    if isinstance(value, Mapping):
+        raise PolicyInvalid(_mistakes_in_auto(value))
     if not isinstance(value, list | tuple):
-        raise UnitInvalid(f"expected a list such as [5%, 25%, 50%], not {shown(value)}")
+        raise UnitInvalid(
+            f"expected a list such as [5%, 25%, 50%], or {AUTO}, not {shown(value)}{nearest(value, [AUTO])}"
+        )
     if not value:
         raise UnitInvalid("there must be at least one step; write [100%] to move everything at once")
     return value
+
+
+def _mistakes_in_auto(value: object) -> Iterator[Mistake]:
+    try:
+        AutoSteps.model_validate(value)
+    except ValidationError as error:
+        yield from read_mistakes(AutoSteps, error)

@@ -70,7 +70,7 @@ def transition_of(
         decision.event,
         before,
         decision.rollout,
-        replace(observation, service=service, assessment=None),
+        replace(observation, service=service, assessment=None, others=()),
         command if obeyed else None,
         verdict_summary(decision.verdict) if decision.verdict else None,
         evidence_summary(observation.assessment),

@@ -5,30 +5,56 @@ from typing import Any
 
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
-from controller.core.evidence import Measure
+from controller.core.evidence import BLOCK, Measure, Source
 from controller.core.guards import AnyGuardTest
 from controller.core.limits import Limit
 from controller.core.needs import Need
-from controller.core.traffic import ALL
 
 SHOWN_PERCENTILES = (0.5, 0.95, 0.99)
 EXACT = 100.0
 """Values from here on are written without digits after the point."""
+A_MINUTE = 60
 A_WEEK = 7 * 24 * 60
 """Minutes beyond these are not counted for people."""
 LARGEST_ODDS = 9
 """Odds beyond a thousand million to one, in powers of ten, are not told apart: nobody believes them."""
 
 
+_BAD = {
+    "errors": "errors",
+    "logged errors": "errors",
+    "capacity": "refused",
+    "room": "full",
+    "probes": "failed",
+}
+_NOUNS = {"room": "minute", "startup": "start", "probes": "probe", "probe latency": "probe"}
+_IN_MILLISECONDS = {"latency", "logged latency", "probe latency", "startup"}
+
+
 def numbers_text(test: AnyGuardTest, assessment: Assessment) -> str:
-    """Return both revisions' numbers in the latest stage, as the guard sees them."""
-    minutes = counted(assessment.minutes, "minute")
+    """Return both revisions' numbers in the stage that is judged, as the guard sees them."""
+    span = span_text(assessment.source, assessment.minutes)
     if assessment.earlier_minutes:
-        minutes += f" after {assessment.earlier_minutes:,} in earlier steps"
-    candidate = f"candidate {_measure_text(test, test.measure(assessment.candidate), 'request')}"
-    if assessment.percent == ALL:
-        return f"{candidate}, over {minutes}"
-    return f"{candidate}, stable {_measure_text(test, test.measure(assessment.stable), '')}, over {minutes}"
+        earlier = span_text(assessment.source, assessment.earlier_minutes, short=True)
+        span += f" after {earlier} in earlier steps"
+    noun = _NOUNS.get(test.name, "request")
+    candidate = f"candidate {_measure_text(test, test.measure(assessment.candidate), noun)}"
+    if assessment.alone:
+        return f"{candidate}, {span}"
+    return f"{candidate}, stable {_measure_text(test, test.measure(assessment.stable), '')}, {span}"
+
+
+def span_text(source: Source, ticks: int, *, short: bool = False) -> str:
+    """Return how much of a source was weighed: `over 12 minutes`, `over 40 seconds of the log`."""
+    match source:
+        case Source.METRICS:
+            return f"{ticks:,}" if short else f"over {counted(ticks, 'minute')}"
+        case Source.LOGS:
+            seconds = round(ticks * BLOCK.total_seconds())
+            time = counted(seconds, "second") if seconds < A_MINUTE else counted(seconds // 60, "minute")
+            return time if short else f"over {time} of the log"
+        case Source.PROBES:
+            return f"{ticks:,}" if short else f"in {counted(ticks, 'pair')} of probes"
 
 
 def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str:
@@ -37,9 +63,9 @@ def _measure_text(test: AnyGuardTest, measure: Measure | None, noun: str) -> str
         return "nothing"
     number = counted(total, noun) if noun else f"{total:,}"
     if isinstance(measure, Counts):
-        what = ("errors " if test.name == "errors" else "bad ") if noun else ""
+        what = f"{_BAD.get(test.name, 'bad')} " if noun else ""
         return f"{percent_text(measure.share)} {what}of {number}"
-    unit = " ms" if test.name == "latency" else ""
+    unit = " ms" if test.name in _IN_MILLISECONDS else ""
     shown = (
         f"p{share * 100:g} {_value_text(measure.percentile(share))}{unit}" for share in SHOWN_PERCENTILES
     )

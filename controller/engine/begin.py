@@ -1,7 +1,8 @@
 """The beginning of a rollout: go on with the one on record, or open a new one."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -12,7 +13,9 @@ from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
 from controller.core.policy import Policy
 from controller.core.policy_choices import OnNewRevision
+from controller.core.reach import Traffic, traffic_of
 from controller.core.rollout import Phase, Rollout
+from controller.core.step_plan import fit_steps
 from controller.core.traffic import written
 from controller.core.trail import opening_of
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
@@ -20,9 +23,12 @@ from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
 from controller.engine.writing import apply
-from controller.ports import ConflictError, PermanentError
+from controller.ports import ConflictError, Minutes, PermanentError
 
 log = structlog.get_logger()
+
+LATELY = timedelta(minutes=60)
+"""The time before a rollout from which stable's traffic is known."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
     opening = open_rollout(service, revisions, request.policy, now, request.by, wanted, previous, lost)
     if isinstance(opening, NothingToDo):
         return opening
-    _check_reads(outside, opening.rollout)
+    opening = _fitted(opening, _check_reads(outside, opening.rollout))
     try:
         open_on(outside, service, opening, previous)
     except ConflictError:
@@ -117,16 +123,49 @@ def _found(service: ServiceState, previous: Rollout, wanted: str, *, retry: bool
     return Begun(previous, opened=False)
 
 
-def _check_reads(outside: Outside, rollout: Rollout) -> None:
-    """Read once, before anything is written, what each pass will have to read."""
+def _check_reads(outside: Outside, rollout: Rollout) -> Traffic | None:
+    """Read once, before anything is written, what each pass will have to read; return stable's traffic."""
     outside.cloud_run.read_revision(rollout.service, rollout.candidate)
-    until = final_until(outside.clock.now(), rollout.policy.metrics_delay)
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-    custom = rollout.policy.guards.custom
-    start = until - timedelta(minutes=5)
-    read = outside.metrics.read_minutes(rollout.service, pair, start, until, custom=custom)
+    read, until = _read_lately(outside, rollout.service, pair, rollout.policy)
     if read.problems:
         raise PermanentError("; ".join(f"{name}: {what}" for name, what in read.problems.items()))
+    return traffic_of(read.of.get(rollout.stable, ()), until, rollout.policy.guards.errors)
+
+
+def measure_traffic(outside: Outside, service_name: str, policy: Policy) -> Traffic | None:
+    """Return what the revision with most of the users got in the last hour; None where it got nothing."""
+    shares = outside.cloud_run.read_service(service_name).shares_served
+    if not shares:
+        return None
+    serving = max(shares, key=lambda revision: shares[revision])
+    read, until = _read_lately(outside, service_name, [serving], policy)
+    return traffic_of(read.of.get(serving, ()), until, policy.guards.errors)
+
+
+def _read_lately(
+    outside: Outside, service: str, revisions: Sequence[str], policy: Policy
+) -> tuple[Minutes, datetime]:
+    """Return the last hour of final minutes, and where it ends."""
+    until = final_until(outside.clock.now(), policy.metrics_delay)
+    guards = policy.guards
+    read = outside.metrics.read_minutes(
+        service,
+        revisions,
+        until - LATELY,
+        until,
+        custom=guards.custom,
+        startups=guards.startup is not None,
+        room=guards.capacity is not None,
+    )
+    return read, until
+
+
+def _fitted(opening: Opening, traffic: Traffic | None) -> Opening:
+    """Return the opening with steps that fit stable's traffic, and what there is to say about that."""
+    fitted = fit_steps(opening.rollout.policy, traffic)
+    rollout = replace(opening.rollout, policy=fitted.policy)
+    return replace(opening, rollout=rollout, warnings=(*opening.warnings, *fitted.warnings))
 
 
 def rejected(outside: Outside, service_name: str) -> Rollout:

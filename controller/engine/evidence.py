@@ -1,14 +1,20 @@
 """The evidence of a rollout, read from the metrics and weighed as it comes."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from controller.core.assessment import Assessment, assess
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import MINUTE, Evidence, arrange_evidence, final_until, floor_minute
+from controller.core.evidence import MINUTE, Evidence, Minute, arrange_evidence, final_until, floor_minute
+from controller.core.observation import ServiceState
+from controller.core.probe_evidence import Asked, without_probes
 from controller.core.rollout import Rollout
+from controller.engine.outside import Outside
+from controller.engine.probing import ProbeCache, assess_probes
+from controller.engine.request_log import COMPARED, LogCache, assess_log
 from controller.ports import CanaryError, Metrics, Minutes
 
 log = structlog.get_logger()
@@ -28,16 +34,47 @@ class EvidenceCache:
     rollout: str = ""
     until: datetime | None = None
     assessment: Assessment | None = None
+    counted: dict[datetime, int] = field(default_factory=dict)
+    """What the metrics count of both revisions together, our probes too, by the end of each minute."""
+    log: LogCache = field(default_factory=LogCache)
+    probes: ProbeCache = field(default_factory=ProbeCache)
+    asked: dict[str, list[Asked]] = field(default_factory=dict)
+    """Of each revision, the probes that are not taken off the metrics yet, and how many pairs there were."""
+    pairs: int = 0
 
     def turn_to(self, rollout: Rollout) -> None:
         """Forget what is of another rollout, or of other windows: two controllers' clocks may differ."""
-        if self.rollout != rollout.id or not self._fits(rollout):
-            self.rollout, self.until, self.assessment = rollout.id, None, None
+        if self.rollout == rollout.id and self._fits(rollout):
+            return
+        if self.rollout != rollout.id:
+            self.log, self.probes = LogCache(), ProbeCache()
+        self.rollout, self.until, self.assessment, self.counted = rollout.id, None, None, {}
+        self.asked, self.pairs = {}, 0
 
     def _fits(self, rollout: Rollout) -> bool:
         if self.until is None or self.assessment is None or self.assessment.problem:
             return True
         return self.assessment.is_of(rollout.windows, self.until)
+
+
+def weigh(
+    outside: Outside,
+    service: ServiceState,
+    rollout: Rollout,
+    cache: EvidenceCache,
+    now: datetime,
+    *,
+    asks: bool = True,
+) -> tuple[Assessment, tuple[Assessment, ...]]:
+    """Return what the metrics say, and what else there is: the request log, and the answers to probes.
+
+    Probes that are due are asked first, where it `asks`.
+    """
+    cache.turn_to(rollout)
+    probes = assess_probes(outside, service, rollout, cache.probes, now, asks=asks)
+    metrics = assess_rollout(outside.metrics, rollout, cache, now)
+    logged = assess_log(outside, rollout, cache.log, now, cache.counted)
+    return metrics, tuple(each for each in (logged, probes) if each)
 
 
 def assess_rollout(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, now: datetime) -> Assessment:
@@ -53,7 +90,8 @@ def assess_rollout(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, now
     except (CanaryError, EvidenceInvalid) as error:
         log.warning("metrics unreadable", service=rollout.service, error=str(error))
         return assess(rollout.policy, Evidence(problem=str(error)))
-    stable, candidate = read.of.get(rollout.stable, ()), read.of.get(rollout.candidate, ())
+    _count(cache, read, until)
+    stable, candidate = _users(rollout, cache, read)
     evidence = arrange_evidence(rollout.windows, stable, candidate, until, since)
     if until > since:
         evidence = replace(evidence, problems=read.problems)
@@ -63,9 +101,41 @@ def assess_rollout(metrics: Metrics, rollout: Rollout, cache: EvidenceCache, now
     return cache.assessment
 
 
+def _count(cache: EvidenceCache, read: Minutes, until: datetime) -> None:
+    for minutes in read.of.values():
+        for minute in minutes:
+            cache.counted[minute.end] = cache.counted.get(minute.end, 0) + minute.sample.requests
+    for end in [end for end in cache.counted if end < until - COMPARED]:
+        del cache.counted[end]
+
+
+def _users(
+    rollout: Rollout, cache: EvidenceCache, read: Minutes
+) -> tuple[Sequence[Minute], Sequence[Minute]]:
+    """Return the minutes of stable and of the candidate, without our own probes."""
+    for pair in (cache.probes.pairs or [])[cache.pairs :]:
+        cache.asked.setdefault(rollout.candidate, []).append((pair.time, pair.candidate))
+        if pair.stable:
+            cache.asked.setdefault(rollout.stable, []).append((pair.time, pair.stable))
+    cache.pairs = len(cache.probes.pairs or ())
+    users: dict[str, Sequence[Minute]] = {}
+    for revision, minutes in read.of.items():
+        users[revision], cache.asked[revision] = without_probes(minutes, cache.asked.get(revision, ()))
+    return users.get(rollout.stable, ()), users.get(rollout.candidate, ())
+
+
 def _read_minutes(metrics: Metrics, rollout: Rollout, since: datetime, until: datetime) -> Minutes:
     """Return the minutes of stable and of the candidate that have become final since then."""
     if until <= since:
         return Minutes({})
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-    return metrics.read_minutes(rollout.service, pair, since, until, custom=rollout.policy.guards.custom)
+    guards = rollout.policy.guards
+    return metrics.read_minutes(
+        rollout.service,
+        pair,
+        since,
+        until,
+        custom=guards.custom,
+        startups=guards.startup is not None,
+        room=guards.capacity is not None,
+    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from controller.ports import AuditLog, Clock, CloudRun, Metrics, Probes
+from controller.ports import AuditLog, Clock, CloudRun, Metrics, Probes, RequestLogs
 
 
 @dataclass(frozen=True)
@@ -14,3 +14,6 @@ class Outside:
     clock: Clock
     probes: Probes
     audit_log: AuditLog
+    request_logs: RequestLogs
+    probe_log: AuditLog
+    """Where the answers to probes are kept, so that another controller can go on with them."""

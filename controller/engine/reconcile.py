@@ -11,7 +11,8 @@ from controller.core.record import ANNOTATION, RecordInvalid, parse_record
 from controller.core.rollout import Event, Rollout
 from controller.core.trail import UNLOGGED, transition_of
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
-from controller.engine.evidence import EvidenceCache, assess_rollout
+from controller.engine.checks import check_candidate
+from controller.engine.evidence import EvidenceCache, weigh
 from controller.engine.outside import Outside
 from controller.engine.writing import apply
 from controller.ports import CanaryError, RecordUnreadableError
@@ -93,7 +94,7 @@ def look(outside: Outside, service_name: str) -> Pass:
     rollout = read_rollout(service)
     if rollout is None:
         return Pass(service)
-    observation = gather(outside, service, rollout, EvidenceCache())
+    observation = gather(outside, service, rollout, EvidenceCache(), asks=False)
     return Pass(service, observation, replace(decide(rollout, observation), rollout=rollout, event=None))
 
 
@@ -124,26 +125,32 @@ def gather(
     rollout: Rollout,
     cache: EvidenceCache,
     command: Command | None = None,
+    *,
+    asks: bool = True,
 ) -> Observation:
     """Read what a decision rests on, and no more: no failing read may stand in a rollback's way.
 
     A person's command needs no metrics; a rollback, and an end, need no revisions either. A revision or
-    metrics that cannot be read are a finding, never an error, so that a deadline is kept all the same.
+    metrics that cannot be read are a finding, never an error, so that a deadline is kept all the same. The
+    policy's probes are asked where they are due, and it `asks`.
     """
     now = outside.clock.now()
     if rollout.phase.is_terminal or (command and command.event is Event.ROLLBACK):
         return Observation(now, service, stable=None, candidate=None)
+    assessment: Assessment | None = None
+    others: tuple[Assessment, ...] = ()
+    if needs_evidence(rollout) and not command:
+        assessment, others = weigh(outside, service, rollout, cache, now, asks=asks)
     return Observation(
         now,
         service,
         stable=_read_revision(outside, service, rollout.stable) if needs_stable(rollout) else None,
         candidate=_read_revision(outside, service, rollout.candidate),
-        assessment=None
-        if command or not needs_evidence(rollout)
-        else assess_rollout(outside.metrics, rollout, cache, now),
+        assessment=assessment,
+        others=others,
         smoke=None
-        if command or not needs_smoke_test(rollout, service, now)
-        else smoke_test(outside, rollout, service),
+        if command or not asks or not needs_smoke_test(rollout, service, now)
+        else check_candidate(outside, rollout, service),
     )
 
 
@@ -153,14 +160,6 @@ def _read_revision(outside: Outside, service: ServiceState, revision: str) -> Re
     except CanaryError as error:
         log.warning("revision unreadable", service=service.name, revision=revision, error=str(error))
         return unread(revision, str(error))
-
-
-def smoke_test(outside: Outside, rollout: Rollout, service: ServiceState) -> tuple[str, ...]:
-    """Ask the candidate the policy's paths, and return its failures."""
-    address = service.addresses.get(rollout.candidate_tag, "")
-    if not address:
-        return ("Cloud Run gives its tags no address (the service's default URL is disabled)",)
-    return outside.probes.ask(address, rollout.policy.smoke)
 
 
 def described(decision: Decision) -> dict[str, object]:

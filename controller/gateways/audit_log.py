@@ -32,6 +32,8 @@ from controller.ports import (
 log = structlog.get_logger()
 
 LOG_ID = "cloud-run-canary"
+PROBE_LOG_ID = "cloud-run-canary-probes"
+"""Where the answers to probes are kept, in the same form."""
 ENDPOINT = "Cloud Logging"
 LARGEST_ENTRY = 256 * 1024
 """Bytes that Cloud Logging takes in one entry."""
@@ -57,14 +59,19 @@ MOST_PAGES = 12
 
 
 class LoggingGateway(AuditLog):
-    """The audit trail of one project and region; `channel` leads to a local Cloud Run."""
+    """The audit trail of one project and region, or another log; `channel` leads to a local Cloud Run."""
 
     def __init__(
-        self, project: str, region: str, sleep: Callable[[float], None], channel: grpc.Channel | None = None
+        self,
+        project: str,
+        region: str,
+        sleep: Callable[[float], None],
+        channel: grpc.Channel | None = None,
+        log_id: str = LOG_ID,
     ) -> None:
         self._project = project
         self._region = region
-        self._log_name = f"projects/{project}/logs/{LOG_ID}"
+        self._log_name = f"projects/{project}/logs/{log_id}"
         self._caller = Caller(ENDPOINT, sleep)
         with translated("opening Cloud Logging", ENDPOINT, "to sign in"):
             self._client = LoggingServiceV2Client(

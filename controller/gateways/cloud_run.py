@@ -9,11 +9,16 @@ from google.cloud import run_v2
 from google.cloud.run_v2.services.revisions.transports import RevisionsGrpcTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
 
-from controller.core.observation import RevisionState, ServiceState
+from controller.core.observation import ALL_INGRESS, RevisionState, ServiceState
 from controller.core.traffic import LATEST, Split, Target
 from controller.gateways.calls import Caller
 from controller.gateways.google_errors import translated
 from controller.ports import CloudRun, NotFoundError, ServiceChange
+
+_INGRESS = {
+    int(run_v2.IngressTraffic.INGRESS_TRAFFIC_INTERNAL_ONLY): "internal",
+    int(run_v2.IngressTraffic.INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER): "internal-and-cloud-load-balancing",
+}
 
 
 class CloudRunGateway(CloudRun):
@@ -133,6 +138,8 @@ class CloudRunGateway(CloudRun):
             latest_created=short_name(service.latest_created_revision),
             annotations=dict(service.annotations),
             addresses={status.tag: status.uri for status in service.traffic_statuses if status.tag},
+            ingress=_INGRESS.get(service.ingress, ALL_INGRESS),
+            has_default_url=not service.default_uri_disabled,
         )
 
     def _split(self, targets: Any) -> Split:

@@ -12,17 +12,28 @@ from google.cloud import monitoring_v3
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
-from controller.core.evidence import Measure, Minute, Sample
+from controller.core.evidence import MINUTE, Measure, Minute, Sample
 from controller.core.policy_guards import CustomGuard
 from controller.gateways.calls import Budget, Caller
 from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
-from controller.ports import DeniedError, Metrics, Minutes, PermanentError, TransientError
+from controller.ports import (
+    DeniedError,
+    Metrics,
+    Minutes,
+    PermanentError,
+    ServiceMinutes,
+    TransientError,
+)
 
 BUDGET = 60.0
 """Seconds for all that a pass reads: several metrics, and all minutes at first."""
 COUNT = "run.googleapis.com/request_count"
 LATENCIES = "run.googleapis.com/request_latencies"
+STARTUPS = "run.googleapis.com/container/startup_latencies"
+PENDING = "run.googleapis.com/pending_queue/pending_requests"
+INSTANCES = "run.googleapis.com/container/instance_count"
+SERVICE = "resource.label.service_name"
 REVISION = "resource.label.revision_name"
 CODE = "metric.label.response_code"
 
@@ -39,6 +50,7 @@ class Query:
     filter: str
     group_by: tuple[str, ...]
     doing: str = field(compare=False)
+    aligner: int = monitoring_v3.Aggregation.Aligner.ALIGN_DELTA
 
 
 @dataclass(frozen=True)
@@ -63,11 +75,29 @@ class Reading:
 
     def latencies(self) -> Samples:
         """Yield the distributions of latencies."""
-        query = Query(f'metric.type="{LATENCIES}" AND {self.of_service}', (REVISION,), f"reading {LATENCIES}")
+        for place, value in self._of_each_revision(LATENCIES):
+            if not _is_empty(value):
+                yield place, Sample(latencies=_histogram(value))
+
+    def startups(self) -> Samples:
+        """Yield the distributions of how long instances took to start."""
+        for place, value in self._of_each_revision(STARTUPS):
+            if not _is_empty(value):
+                yield place, Sample(startups=_histogram(value))
+
+    def room(self) -> Samples:
+        """Yield whether requests waited for an instance, and how many instances there were."""
+        for place, value in self._of_each_revision(PENDING, monitoring_v3.Aggregation.Aligner.ALIGN_MAX):
+            yield place, Sample(waited=Counts(min(_count(value), 1), 1))
+        for place, value in self._of_each_revision(INSTANCES, monitoring_v3.Aggregation.Aligner.ALIGN_MAX):
+            yield place, Sample(instances=_count(value))
+
+    def _of_each_revision(self, metric: str, aligner: int = Query.aligner) -> Iterator[tuple[Place, Any]]:
+        query = Query(
+            f'metric.type="{metric}" AND {self.of_service}', (REVISION,), f"reading {metric}", aligner
+        )
         for series in self.ask(query):
-            for place, value in self._points(series, REVISION):
-                if not _is_empty(value):
-                    yield place, Sample(latencies=_histogram(value))
+            yield from self._points(series, REVISION)
 
     def custom(self, guards: Mapping[str, CustomGuard]) -> Samples:
         """Yield what the metrics of a policy's own guards say; a wrong one must not blind the others."""
@@ -148,32 +178,87 @@ class MonitoringGateway(Metrics):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
+        startups: bool = False,
+        room: bool = False,
     ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
         reading = Reading(
             # What several guards have in common is asked once.
             ask=cache(partial(self._list, start=start, end=end, budget=Budget(BUDGET))),
-            of_service=(
-                f'resource.type="cloud_run_revision" AND resource.labels.location={quoted(self._region)}'
-                f" AND resource.labels.service_name={quoted(service)}"
-            ),
+            of_service=f"{self._of_region} AND resource.labels.service_name={quoted(service)}",
             revisions=frozenset(revisions),
         )
         try:
             samples = [*reading.requests(), *reading.latencies(), *reading.custom(custom)]
+            samples += reading.startups() if startups else ()
+            samples += reading.room() if room else ()
             return Minutes(_by_revision(revisions, samples), reading.problems)
         except EvidenceInvalid as invalid:
             raise PermanentError(f"reading the metrics of {service}: {invalid}") from invalid
 
-    def _list(self, query: Query, start: datetime, end: datetime, budget: Budget) -> Sequence[Any]:
-        """Return all series, one point a minute; a series may come in parts."""
+    def read_services(
+        self, start: datetime, end: datetime, services: Sequence[str] = (), *, latencies: bool = True
+    ) -> ServiceMinutes:
+        """Return the minutes of all services, or of some, with as few calls as of one."""
+        names = ", ".join(quoted(service) for service in services)
+        chosen = f"{self._of_region} AND resource.labels.service_name=one_of({names})"
+        reading = partial(
+            self._of_services, chosen if services else self._of_region, start, end, MINUTE, Budget(BUDGET)
+        )
+        problems: dict[str, str] = {}
+        samples = [*reading(COUNT, (CODE,), problems)]
+        samples += reading(LATENCIES, (), problems) if latencies else ()
+        return ServiceMinutes(_by_place(samples, problems), problems)
+
+    def read_totals(self, start: datetime, end: datetime) -> Mapping[tuple[str, str], Sample]:
+        """Return the responses of all services in that time, by service and revision."""
+        problems: dict[str, str] = {}
+        reading = self._of_services(
+            self._of_region, start, end, end - start, Budget(BUDGET), COUNT, (CODE,), problems
+        )
+        found = _by_place(reading, problems)
+        return {place: sum((each.sample for each in parts), start=Sample()) for place, parts in found.items()}
+
+    def _of_services(
+        self,
+        chosen: str,
+        start: datetime,
+        end: datetime,
+        period: timedelta,
+        budget: Budget,
+        metric: str,
+        labels: tuple[str, ...],
+        problems: dict[str, str],
+    ) -> Iterator[tuple[tuple[str, str], Minute]]:
+        """Yield each point of a metric by service and revision; what is wrong with one blinds only that."""
+        query = Query(
+            f'metric.type="{metric}" AND {chosen}', (SERVICE, REVISION, *labels), f"reading {metric}"
+        )
+        for series in self._list(query, start, end, budget, period):
+            resource, code = series.resource.labels, series.metric.labels.get("response_code", "")
+            service, revision = resource.get("service_name", ""), resource.get("revision_name", "")
+            try:
+                for point in series.points:
+                    if sample := _sample(metric, code, point.value):
+                        yield (service, revision), Minute(_whole_minute(point.interval.end_time), sample)
+            except EvidenceInvalid as invalid:
+                problems[service] = f"reading the metrics of {service}: {invalid}"
+
+    @property
+    def _of_region(self) -> str:
+        return f'resource.type="cloud_run_revision" AND resource.labels.location={quoted(self._region)}'
+
+    def _list(
+        self, query: Query, start: datetime, end: datetime, budget: Budget, period: timedelta = MINUTE
+    ) -> Sequence[Any]:
+        """Return all series, one point a minute, or a longer period; a series may come in parts."""
         request = monitoring_v3.ListTimeSeriesRequest(
             name=f"projects/{self._project}",
             filter=query.filter,
             interval={"start_time": start, "end_time": end},
             aggregation={
-                "alignment_period": timedelta(minutes=1),
-                "per_series_aligner": monitoring_v3.Aggregation.Aligner.ALIGN_DELTA,
+                "alignment_period": period,
+                "per_series_aligner": query.aligner,
                 "cross_series_reducer": monitoring_v3.Aggregation.Reducer.REDUCE_SUM,
                 "group_by_fields": list(query.group_by),
             },
@@ -206,6 +291,30 @@ def _by_revision(
         revision: [Minute(end, sample) for end, sample in sorted(known.items())]
         for revision, known in by_end.items()
     }
+
+
+def _by_place(
+    minutes: Iterable[tuple[tuple[str, str], Minute]], problems: dict[str, str]
+) -> dict[tuple[str, str], Sequence[Minute]]:
+    """Return the minutes of each service and revision, the oldest first."""
+    by_end: dict[tuple[str, str], dict[datetime, Sample]] = {}
+    for place, minute in minutes:
+        known = by_end.setdefault(place, {})
+        try:
+            known[minute.end] = known[minute.end] + minute.sample if minute.end in known else minute.sample
+        except EvidenceInvalid as invalid:
+            problems[place[0]] = f"reading the metrics of {place[0]}: {invalid}"
+    return {
+        place: [Minute(end, sample) for end, sample in sorted(known.items())]
+        for place, known in by_end.items()
+    }
+
+
+def _sample(metric: str, code: str, value: Any) -> Sample | None:
+    """Return a point as a sample; None where it says nothing."""
+    if metric == COUNT:
+        return Sample({code: _count(value)})
+    return None if _is_empty(value) else Sample(latencies=_histogram(value))
 
 
 def _sums(values: Iterable[tuple[Place, T]]) -> dict[Place, T]:

@@ -1,131 +1,186 @@
-"""Probes: requests of our own to a revision's own address, before any user is sent to it."""
+"""Probes: requests of our own to a revision's own address."""
 
 import http.client
-import socket
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
-from threading import Event, Timer
-from typing import Any
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_result, wait_fixed
-
 from controller.core.plain_text import plain
-from controller.gateways.calls import Budget
+from controller.core.policy_probes import Expectation, Probe
+from controller.core.probe_evidence import Answer
+from controller.core.units import duration_text
+from controller.gateways.identity import IdTokens, NoToken
+from controller.gateways.timed_http import exchange
 from controller.ports import Probes
 
-TIMEOUT = 30.0
-"""Seconds for one answer: a candidate starts cold."""
-BUDGET = 120.0
-"""Seconds for all paths with all their attempts, so that a pass comes to an end."""
-ATTEMPTS = 3
-PAUSE = 2.0
-LONGEST_QUOTED = 200
+USER_AGENT: Final = "cloud-run-canary-probe"
+SIGN_IN_HEADER: Final = "X-Serverless-Authorization"
+"""Read by Google's front end, and taken off; so the application may have an Authorization of its own."""
+LONGEST_QUOTED: Final = 200
 """Characters of an answer that is none: it may be anything."""
-USER_AGENT = "cloud-run-canary-probe"
-GOOD = range(200, 400)
+_SIGN_IN: Final = frozenset({401, 403})
+_FRONT_END: Final = "Google Frontend"
+_FROM_ENVIRONMENT: Final = "env:"
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class HttpProbes(Probes):
-    """GET requests, without following redirects and without any proxy for this machine."""
+    """Probes over HTTP, without following redirects and without any proxy for this machine.
 
-    def __init__(self, sleep: Callable[[float], None], seconds: float = BUDGET) -> None:
-        self._sleep = sleep
-        self._seconds = seconds
+    A service that asks for a sign-in gets an ID token of the controller's service account, and from then on
+    with each request.
+    """
 
-    def ask(self, address: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return one complaint for each path that is not answered with 2xx or 3xx in three attempts."""
-        budget = Budget(self._seconds)
-        return tuple(complaint for path in paths if (complaint := self._ask(address + path, budget)))
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        """Measure by the clock `now`, which may run faster than this machine's."""
+        self._now = now
+        self._tokens = IdTokens(now)
+        self._signed_in: set[str] = set()
+        """The services that want a token."""
 
-    def _ask(self, url: str, budget: Budget) -> str:
-        retrying = Retrying(
-            retry=retry_if_result(bool),
-            stop=lambda state: state.attempt_number >= ATTEMPTS or budget.left <= PAUSE,
-            wait=wait_fixed(PAUSE),
-            sleep=self._sleep,
+    def ask(self, address: str, probe: Probe) -> Answer:
+        """Ask once."""
+        url = address + probe.path
+        if urlsplit(url).scheme not in {"http", "https"}:
+            return Answer(False, 0, 0.0, f"{url!r} is no address of a revision")
+        try:
+            headers = _own_headers(probe)
+        except _NoValue as missing:
+            return Answer(False, 0, 0.0, f"{probe.method} {url} was not asked: {missing}")
+        service = service_address(address)
+        if service in self._signed_in:
+            return self._ask_with_token(url, probe, headers, service)
+        attempt = self._try(url, probe, headers)
+        if attempt.wants_token:
+            return self._ask_with_token(url, probe, headers, service, attempt.answer)
+        return attempt.answer
+
+    def warm_up(self, address: str, probe: Probe, number: int) -> None:
+        """Ask `number` times at once, and do not mind the answers."""
+        with ThreadPoolExecutor(number) as pool:
+            for _ in range(number):
+                pool.submit(self.ask, address, probe)
+
+    def _ask_with_token(
+        self,
+        url: str,
+        probe: Probe,
+        headers: Mapping[str, str],
+        service: str,
+        before: Answer | None = None,
+    ) -> Answer:
+        try:
+            token = self._tokens.token_for(service)
+        except NoToken as error:
+            problem = before.problem if before else f"{probe.method} {url} was not asked"
+            return Answer(
+                False,
+                before.status if before else 0,
+                before.seconds if before else 0.0,
+                f"{problem}; the service asks for a sign-in, and no ID token could be had ({error}): run the"
+                " controller with a service account that holds roles/run.invoker on the service",
+            )
+        attempt = self._try(url, probe, {**headers, SIGN_IN_HEADER: f"Bearer {token}"})
+        if attempt.wants_token:
+            problem = (
+                f"{attempt.answer.problem}; the service turned the controller's ID token down: give its"
+                " service account roles/run.invoker on the service"
+            )
+            return replace(attempt.answer, problem=problem)
+        self._signed_in.add(service)
+        return attempt.answer
+
+    def _try(self, url: str, probe: Probe, headers: Mapping[str, str]) -> "_Try":
+        asked, expect = f"{probe.method} {url}", probe.expect
+        limit, wanted = expect.within.total_seconds(), expect.contains.encode()
+        begun = self._now()
+        try:
+            status, answered, holds = exchange(probe.method, url, headers, seconds=limit, wanted=wanted)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            secrets = [value for name, value in headers.items() if value != probe.headers.get(name)]
+            why = plain(_without(secrets, str(error)), LONGEST_QUOTED)
+            return _Try(Answer(False, 0, self._since(begun), f"{asked} got no answer ({why})"))
+        seconds = self._since(begun)
+        problem = _problem(expect, status, seconds, holds=holds)
+        wants_token = bool(problem) and status in _SIGN_IN and _is_of_the_front_end(answered)
+        if problem and status in _SIGN_IN and not wants_token:
+            problem += "; the service itself asks for a sign-in: give the probe the header that it wants"
+        return _Try(Answer(not problem, status, seconds, problem and f"{asked} {problem}"), wants_token)
+
+    def _since(self, begun: datetime) -> float:
+        return max(0.0, (self._now() - begun).total_seconds())  # a clock may be set back
+
+
+@dataclass(frozen=True)
+class _Try:
+    answer: Answer
+    wants_token: bool = False
+    """Whether Cloud Run itself turned the request down, for want of a token."""
+
+
+class _NoValue(Exception):
+    """A header's value is not in the environment; the text names the variable."""
+
+
+def service_address(address: str) -> str:
+    """Return the service's own address, for which ID tokens are made out: without the tag."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('---')[2]}"
+
+
+def _own_headers(probe: Probe) -> dict[str, str]:
+    return {"User-Agent": USER_AGENT} | {name: _value(name, text) for name, text in probe.headers.items()}
+
+
+def _value(name: str, text: str) -> str:
+    """Return a header's value, which may stand in the environment; never say what it is."""
+    if not text.startswith(_FROM_ENVIRONMENT):
+        return text
+    variable = text.removeprefix(_FROM_ENVIRONMENT)
+    value = os.environ.get(variable)
+    if value is None:
+        raise _NoValue(f"its header {name} is the environment variable {variable}, which is not set; set it")
+    if not _HEADER_VALUE.fullmatch(value):
+        raise _NoValue(
+            f"its header {name} is the environment variable {variable}, which holds more than printable"
+            " ASCII, such as a line break; take that out"
         )
-        try:
-            return str(retrying(_complaint, url, budget))
-        except RetryError as last:
-            return str(last.last_attempt.result())
+    return value
 
 
-def _complaint(url: str, budget: Budget) -> str:
-    """Return what is wrong with the answer, or nothing."""
-    if urlsplit(url).scheme not in {"http", "https"}:
-        return f"{url!r} is no address of a revision"
-    timeout = min(TIMEOUT, budget.left)
-    if timeout <= 0:
-        return f"GET {url} was not tried: the paths before it have taken all the time there is"
-    try:
-        with _opener(url).open(_request(url), timeout=timeout) as answer:
-            status = int(answer.status)
-    except urllib.error.HTTPError as error:
-        status = error.code
-        error.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return f"GET {url} got no answer ({plain(str(error), LONGEST_QUOTED)})"
-    if status in GOOD:
-        return ""
-    hint = "; the service asks for a sign-in, which a smoke test cannot give" if status in {401, 403} else ""
-    return f"GET {url} was answered with {status}, not 2xx or 3xx{hint}"
+def _without(secrets: Iterable[str], text: str) -> str:
+    """Return a text that may quote the answer, and with it what the answer quotes of the request."""
+    for secret in secrets:
+        for part in (secret, secret.rpartition(" ")[2]):
+            text = text.replace(part, "...") if part else text
+    return text
 
 
-def _request(url: str) -> urllib.request.Request:
-    """Return the request; names below .localhost are this machine (RFC 6761), whatever the system knows."""
-    parts = urlsplit(url)
-    headers = {"User-Agent": USER_AGENT, "Host": parts.netloc}
-    if (parts.hostname or "").endswith(".localhost"):
-        url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
-    return urllib.request.Request(url, headers=headers)  # noqa: S310 -- the scheme was checked
+def _problem(expect: Expectation, status: int, seconds: float, *, holds: bool) -> str:
+    """Return what is wrong with an answer, or nothing."""
+    if not _is_expected(status, expect.codes):
+        return f"was answered with {status}, not {_one_of(expect.codes)}"
+    if not holds:
+        return f"was answered with {status}, but without the text {expect.contains!r}"
+    if seconds > expect.within.total_seconds():
+        return f"was answered after {seconds:.1f} s, not within {duration_text(expect.within)}"
+    return ""
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    local = (urlsplit(url).hostname or "").endswith(".localhost")
-    proxies = [urllib.request.ProxyHandler({})] if local else []
-    return urllib.request.build_opener(_NoRedirects, _TimedHttp, _TimedHttps, *proxies)
+def _is_expected(status: int, codes: tuple[str, ...]) -> bool:
+    return str(status).startswith(tuple(code.removesuffix("xx") for code in codes))
 
 
-class _Timed(http.client.HTTPConnection):
-    """A connection whose timeout is for the whole head of an answer, not for each piece of it."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        """Return the answer, or give up on one that trickles in."""
-        over = Event()
-
-        def give_up() -> None:
-            over.set()
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # wakes up who reads from it
-
-        timer = Timer(self.timeout or 0, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            return super().getresponse()
-        finally:
-            timer.cancel()
-            if over.is_set():  # whatever came of it: what was cut off may look like a whole head
-                raise TimeoutError("timed out")
+def _one_of(codes: tuple[str, ...]) -> str:
+    *others, last = codes
+    return f"{', '.join(others)} or {last}" if others else last
 
 
-class _TimedTls(_Timed, http.client.HTTPSConnection):
-    """The same over TLS."""
-
-
-class _TimedHttp(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Open a timed connection."""
-        return self.do_open(_Timed, req)
-
-
-class _TimedHttps(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """Open a timed connection."""
-        return self.do_open(_TimedTls, req)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Follow nothing: a redirect is an answer."""
+def _is_of_the_front_end(headers: Mapping[str, str]) -> bool:
+    asks = headers.get("WWW-Authenticate", "").lower().startswith("bearer")
+    return asks or headers.get("Server", "") == _FRONT_END

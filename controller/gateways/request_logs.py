@@ -18,7 +18,7 @@ from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.probes import USER_AGENT
-from controller.ports import ThrottledError
+from controller.ports import RequestLogs, ThrottledError
 
 ENDPOINT = "Cloud Logging"
 PAGE_SIZE = 1000
@@ -37,7 +37,7 @@ STATUSES = range(100, 1000)
 """As HTTP writes them: three digits."""
 
 
-class RequestLogGateway:
+class RequestLogGateway(RequestLogs):
     """The request logs of one project and region; `channel` leads to a local Cloud Run."""
 
     def __init__(

@@ -12,6 +12,7 @@ from google.cloud import run_v2
 from contracts.conftest import SECONDS, Google, a_google
 from contracts.serving.served import all_instances, ask, in_flight, wait_until
 from contracts.serving.test_traffic_shifts import SETTINGS
+from controller.core.policy_probes import Probe
 from controller.core.request_log import RequestLog
 from controller.gateways.probes import HttpProbes
 
@@ -90,6 +91,7 @@ def test_a_request_that_finds_no_room_has_no_instance_and_the_words_of_the_platf
 def test_probes_are_told_from_users(google: Google) -> None:
     release(google, LATENCY_MS="0")
     port = google.local.front_address.rpartition(":")[2]
-    assert HttpProbes(lambda _: None).ask(f"http://web.localhost:{port}", ["/", "/ready"]) == ()
+    probes = HttpProbes(google.local.now)
+    assert all(probes.ask(f"http://web.localhost:{port}", Probe(path=path)).ok for path in ("/", "/ready"))
     ask(google)
     assert sorted(one.is_probe for one in logged(google, 3).requests) == [False, True, True]

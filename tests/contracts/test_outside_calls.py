@@ -78,6 +78,10 @@ READS: Mapping[str, Case] = {
         "ListTimeSeries",
         lambda g: g.metrics.read_minutes("web", ["web-one"], NOON - timedelta(minutes=5), NOON),
     ),
+    "read_services": Case(
+        "ListTimeSeries", lambda g: g.metrics.read_services(NOON - timedelta(minutes=5), NOON)
+    ),
+    "read_totals": Case("ListTimeSeries", lambda g: g.metrics.read_totals(NOON - timedelta(days=1), NOON)),
     "read_entries": Case("ListLogEntries", lambda g: g.audit_log.read_entries("web")),
 }
 WRITES: Mapping[str, Case] = {

@@ -1,121 +1,250 @@
-"""What a smoke test says of an address that does not answer, or answers what it must not."""
+"""What a probe says of an address that does not answer, or answers what it must not."""
 
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
+from typing import Any
 
 import pytest
+from builders import NOW
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.gateways.probes import ATTEMPTS, USER_AGENT, HttpProbes
+from controller.core.policy_probes import Expectation, Probe
+from controller.core.probe_evidence import Answer
+from controller.gateways.probes import USER_AGENT, HttpProbes
+
+from .loopback import POLL, Asked, a_server, the_code_in_the_path
+
+LONG = 5.0
+"""Seconds that nothing here takes unless it hangs."""
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Answers with the code that stands in the path, and remembers who asked for what."""
-
-    asked: list[tuple[str, str | None, str | None]]
-
-    def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers["Host"], self.headers["User-Agent"]))
-        code = int(self.path.strip("/"))
-        self.send_response(code)
-        if 300 <= code < 400:
-            self.send_header("Location", "/500")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+def a_probe(path: str = "/", *, within: float = 30.0, **fields: Any) -> Probe:
+    expect = {"within": f"{round(within * 1000)}ms", **fields.pop("expect", {})}
+    return Probe(path=path, expect=Expectation(**expect), **fields)
 
 
-@contextmanager
-def a_server() -> Iterator[tuple[str, list[tuple[str, str | None, str | None]]]]:
-    asked: list[tuple[str, str | None, str | None]] = []
-    handler = type("Handler", (Answers,), {"asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://tag---web.localhost:{server.server_port}", asked
-        server.shutdown()
+def ask(address: str, path: str = "/", *, within: float = 30.0, **fields: Any) -> Answer:
+    return HttpProbes(lambda: NOW).ask(address, a_probe(path, within=within, **fields))
 
 
-def ask(address: str, *paths: str) -> tuple[str, ...]:
-    return HttpProbes(lambda _: None).ask(address, paths)
+@pytest.mark.parametrize("code", [200, 204, 302])
+def test_good_answers_and_redirects_pass_and_no_redirect_is_followed(code: int) -> None:
+    with a_server() as server:
+        assert ask(server.address, f"/{code}") == Answer(True, code, 0.0, "")
+        assert server.asked == [("GET", f"/{code}")]
+        assert server.heads[0]["Host"] == server.address.removeprefix("http://")
+        assert server.heads[0]["User-Agent"] == USER_AGENT
 
 
-def test_good_answers_and_redirects_pass_and_no_redirect_is_followed() -> None:
-    with a_server() as (address, asked):
-        assert ask(address, "/200", "/204", "/302") == ()
-        host = address.removeprefix("http://")
-        assert asked == [(path, host, USER_AGENT) for path in ("/200", "/204", "/302")]
+def test_a_bad_answer_is_named() -> None:
+    with a_server() as server:
+        answer = ask(server.address, "/503")
+    problem = f"GET {server.address}/503 was answered with 503, not 2xx or 3xx"
+    assert answer == Answer(False, 503, 0.0, problem)
 
 
-def test_a_bad_answer_is_asked_for_again_and_then_named() -> None:
-    with a_server() as (address, asked):
-        (complaint,) = ask(address, "/200", "/503")
-        assert complaint == f"GET {address}/503 was answered with 503, not 2xx or 3xx"
-        assert [path for path, _, _ in asked].count("/503") == ATTEMPTS
+@pytest.mark.parametrize(
+    ("codes", "expected"), [(["2xx"], "2xx"), ([201], "201"), (["2xx", "3xx", 400], "2xx, 3xx or 400")]
+)
+def test_what_was_expected_instead_is_named(codes: list[Any], expected: str) -> None:
+    with a_server() as server:
+        assert ask(server.address, "/404", expect={"codes": codes}).problem.endswith(f"not {expected}")
 
 
-@pytest.mark.parametrize("code", [401, 403])
-def test_a_service_that_asks_for_a_sign_in_is_explained(code: int) -> None:
-    with a_server() as (address, _):
-        assert "asks for a sign-in" in ask(address, f"/{code}")[0]
+def test_codes_are_expected_by_class_or_one_by_one() -> None:
+    with a_server() as server:
+        assert ask(server.address, "/404", expect={"codes": [404]}).ok
+        assert ask(server.address, "/403", expect={"codes": ["4xx"]}).ok
+        assert not ask(server.address, "/403", expect={"codes": [404]}).ok
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+def test_a_probe_asks_by_its_method(method: str) -> None:
+    with a_server() as server:
+        assert ask(server.address, "/204", method=method, writes=True).ok
+        assert server.asked == [(method, "/204")]
+
+
+# --- headers ---
+
+
+def test_headers_are_sent_and_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def demands(asked: Asked) -> None:
+        asked.say(200 if asked.headers["Authorization"] == "Bearer opensesame" else 401)
+
+    headers = {"Authorization": "env:PROBE_KEY", "Accept": "text/html"}
+    with a_server(demands) as server:
+        monkeypatch.setenv("PROBE_KEY", "Bearer opensesame")
+        assert ask(server.address, headers=headers).ok
+        assert server.heads[0]["Accept"] == "text/html"
+        monkeypatch.setenv("PROBE_KEY", "Bearer wrong")
+        refused = ask(server.address, headers=headers)
+    assert refused.problem.endswith(
+        "the service itself asks for a sign-in: give the probe the header that it wants"
+    )
+    assert "wrong" not in refused.problem
+
+
+def test_a_variable_that_is_not_set_is_named_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROBE_KEY", raising=False)
+    with a_server() as server:
+        answer = ask(server.address, "/200", headers={"X-Api-Key": "env:PROBE_KEY"})
+        assert server.asked == []
+    assert answer.status == 0
+    assert "the environment variable PROBE_KEY, which is not set" in answer.problem
+
+
+@pytest.mark.parametrize("value", ["opensesame\n", "open\r\nX: sesame", "öffne dich"])
+def test_a_value_that_no_header_can_hold_is_named_but_not_shown(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBE_KEY", value)
+    with a_server() as server:
+        answer = ask(server.address, "/200", headers={"X-Api-Key": "env:PROBE_KEY"})
+        assert server.asked == []
+    assert "PROBE_KEY, which holds more than printable ASCII" in answer.problem
+    assert "sesame" not in answer.problem
+
+
+def test_an_answer_that_repeats_a_secret_is_quoted_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def repeats(asked: Asked) -> None:
+        asked.wfile.write(f"no, {asked.headers['Authorization']}\r\n\r\n".encode())
+
+    monkeypatch.setenv("PROBE_KEY", "Bearer opensesame")
+    with a_server(repeats) as server:
+        answer = ask(server.address, headers={"Authorization": "env:PROBE_KEY"})
+    assert answer.problem.startswith(f"GET {server.address}/ got no answer (no, ...")
+    assert "opensesame" not in answer.problem
+
+
+# --- the body ---
+
+
+def megabytes(asked: Asked) -> None:
+    asked.say(200, b"x" * 1000 + b"healthy" + b"x" * 10_000_000)
+
+
+def test_a_text_is_looked_for_in_the_first_of_the_body() -> None:
+    with a_server(megabytes) as server:
+        assert ask(server.address, expect={"contains": "healthy"}).ok
+        missing = ask(server.address, expect={"contains": "ready"})
+    assert missing.problem == f"GET {server.address}/ was answered with 200, but without the text 'ready'"
+
+
+def test_a_text_after_the_first_64_kib_is_not_found() -> None:
+    def late(asked: Asked) -> None:
+        asked.say(200, b"x" * 65_530 + b"healthy")
+
+    with a_server(late) as server:
+        assert not ask(server.address, expect={"contains": "healthy"}).ok
+
+
+def test_a_text_that_comes_in_pieces_is_found() -> None:
+    def in_pieces(asked: Asked) -> None:
+        asked.say(200, headers={"Transfer-Encoding": "chunked"})
+        for piece in (b"hea", b"lthy"):
+            asked.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        asked.wfile.write(b"0\r\n\r\n")
+
+    with a_server(in_pieces) as server:
+        assert ask(server.address, expect={"contains": "healthy"}).ok
+
+
+# --- no answer, or not in time ---
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://tag---web.localhost:1"])
 def test_nobody_there_is_named(address: str) -> None:
-    assert ask(address, "/")[0].startswith(f"GET {address}/ got no answer")
+    answer = ask(address)
+    assert answer.status == 0
+    assert answer.problem.startswith(f"GET {address}/ got no answer")
 
 
 def test_only_http_is_spoken() -> None:
-    assert ask("file:///etc", "/hostname") == ("'file:///etc/hostname' is no address of a revision",)
+    assert ask("file:///etc", "/hostname").problem == "'file:///etc/hostname' is no address of a revision"
 
 
 @contextmanager
-def a_trickling_server() -> Iterator[str]:
-    """Serve a head that never ends, a byte at a time, each long before a timeout."""
+def a_trickling_server(begin: bytes) -> Iterator[str]:
+    """Serve what never ends, a byte at a time, each long before a timeout."""
     over = Event()
 
-    class Trickles(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nA: ")
-            with suppress(OSError):
-                while not over.wait(0.02):
-                    self.wfile.write(b"a")
+    def trickle(asked: Asked) -> None:
+        asked.wfile.write(begin)
+        while not over.wait(0.02):
+            asked.wfile.write(b"a")
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Trickles) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+    with a_server(trickle) as server:
+        yield server.address
         over.set()
-        server.shutdown()
 
 
-def test_a_candidate_whose_answers_trickle_in_holds_up_nobody() -> None:
-    with a_trickling_server() as address:
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nA: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"]
+)
+def test_a_candidate_whose_answers_trickle_in_holds_up_nobody(begin: bytes) -> None:
+    with a_trickling_server(begin) as address:
         begun = time.monotonic()
-        first, second = HttpProbes(lambda _: None, seconds=0.5).ask(address, ["/a", "/b"])
-        assert time.monotonic() - begun < 5
-    assert first == f"GET {address}/a got no answer (timed out)"
-    assert second == f"GET {address}/b was not tried: the paths before it have taken all the time there is"
+        answer = ask(address, within=0.3, expect={"contains": "healthy"})
+        assert time.monotonic() - begun < LONG
+    assert answer.problem == f"GET {address}/ got no answer (timed out)"
 
 
 def test_a_candidate_that_says_nothing_holds_up_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         begun = time.monotonic()
-        (complaint,) = HttpProbes(lambda _: None, seconds=0.3).ask(address, ["/a"])
-        assert time.monotonic() - begun < 5
-    assert complaint == f"GET {address}/a got no answer (timed out)"
+        answer = ask(address, within=0.3)
+        assert time.monotonic() - begun < LONG
+    assert answer.problem == f"GET {address}/ got no answer (timed out)"
+
+
+def test_an_answer_is_timed_by_the_clock_that_its_users_live_by() -> None:
+    now = NOW
+
+    def takes_twelve_seconds(asked: Asked) -> None:
+        nonlocal now
+        now += timedelta(seconds=12)
+        asked.say(200)
+
+    with a_server(takes_twelve_seconds) as server:
+        probes = HttpProbes(lambda: now)
+        assert probes.ask(server.address, a_probe(within=30)) == Answer(True, 200, 12.0, "")
+        slow = probes.ask(server.address, a_probe(within=5))
+    assert (slow.ok, slow.status, slow.seconds) == (False, 200, 12.0)
+    assert slow.problem == f"GET {server.address}/ was answered after 12.0 s, not within 5s"
+
+
+# --- warming up ---
+
+
+def test_warming_up_asks_all_at_once_whatever_is_answered() -> None:
+    together = Barrier(5, timeout=LONG)
+
+    def when_all_are_there(asked: Asked) -> None:
+        together.wait()
+        asked.say(500)
+
+    with a_server(when_all_are_there) as server:
+        HttpProbes(lambda: NOW).warm_up(server.address, a_probe("/warm"), 5)
+        assert server.asked == [("GET", "/warm")] * 5
+    assert not together.broken
+
+
+def test_warming_up_an_address_at_which_nobody_listens_is_no_error() -> None:
+    HttpProbes(lambda: NOW).warm_up("http://127.0.0.1:1", a_probe(), 3)
+
+
+# --- TLS ---
 
 
 @contextmanager
@@ -136,10 +265,10 @@ def a_tls_server(directory: Path) -> Iterator[tuple[str, Path]]:
     (directory / "key").write_bytes(key.private_bytes(pem, keys, serialization.NoEncryption()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "cert", directory / "key")
-    handler = type("Handler", (Answers,), {"asked": []})
+    handler = type("Handler", (Asked,), {"reply": the_code_in_the_path, "asked": [], "heads": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=[POLL], daemon=True).start()
         yield f"https://localhost:{server.server_port}", directory / "cert"
         server.shutdown()
 
@@ -148,7 +277,6 @@ def test_an_answer_over_tls_is_read_if_its_certificate_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_tls_server(tmp_path) as (address, certificate):
-        (complaint,) = ask(address, "/200")
-        assert "certificate verify failed" in complaint
+        assert "certificate verify failed" in ask(address, "/200").problem
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert ask(address, "/200") == ()
+        assert ask(address, "/200").ok

@@ -110,6 +110,41 @@ def test_a_newer_candidate_keeps_the_stable_of_the_rollout_that_it_takes_over() 
     assert [target for target in opening.split if target.percent] == [Target(STABLE, 100)]
 
 
+# --- asked on an address of its own ---
+
+ASKING: list[tuple[dict[str, Any], str]] = [
+    ({"smoke": "/healthz"}, "smoke"),
+    ({"probes": "/healthz"}, "probes"),
+    ({"smoke": "/", "probes": "/healthz"}, "smoke and probes"),
+]
+CROWDED = "w" * 49
+
+
+@pytest.mark.parametrize(("policy", "named"), ASKING)
+def test_a_policy_that_asks_the_candidate_is_refused_without_a_default_url(
+    policy: dict[str, Any], named: str
+) -> None:
+    service = a_service(has_default_url=False)
+    with pytest.raises(OpeningRefused, match="the default URL of web is disabled") as refused:
+        open_rollout(service, REVISIONS, a_policy(**policy), NOW, "ada")
+    assert f"take {named} out of the policy" in str(refused.value)
+    assert "gcloud run services update web --default-url" in str(refused.value)
+
+
+@pytest.mark.parametrize(("policy", "named"), ASKING)
+def test_a_policy_that_asks_the_candidate_is_refused_where_no_tag_has_room(
+    policy: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(OpeningRefused, match="leaves no room for the tag") as refused:
+        open_rollout(a_service(name=CROWDED), REVISIONS, a_policy(**policy), NOW, "ada")
+    assert f"take {named} out of the policy" in str(refused.value)
+
+
+def test_a_policy_that_asks_nothing_needs_no_address() -> None:
+    assert an_opening(a_service(has_default_url=False)).rollout.phase is Phase.WAITING
+    assert an_opening(a_service(name=CROWDED)).rollout.candidate_tag == ""
+
+
 # --- begun paused ---
 
 

@@ -23,7 +23,7 @@ from controller.core.policy_choices import AdvanceOn, AfterPromotion, OnNewRevis
 from controller.core.policy_fields import PERCENTILES
 from controller.core.policy_guards import CustomGuard, ErrorGuard, Guards, LatencyGuard, Tolerance
 from controller.core.policy_schema import policy_reference, policy_schema
-from controller.core.policy_steps import Confidence, Hold, Step
+from controller.core.policy_steps import AutoSteps, Confidence, Hold, Step
 from controller.core.units import duration_text, parse_duration, parse_share, share_text
 
 MINUTE = timedelta(minutes=1)
@@ -172,6 +172,15 @@ def test_a_policy_survives_the_way_through_json(policy: Policy) -> None:
     assert policy_digest(again) == policy_digest(policy)
 
 
+@given(policies, some.integers(1, 10**9))
+def test_steps_that_fit_the_traffic_survive_the_way_through_json(policy: Policy, at_most: int) -> None:
+    auto = parse_policy(policy_as_plain(policy) | {"steps": {"at_most": at_most}})
+    assert auto.auto == AutoSteps(at_most=at_most)
+    assert [step.traffic for step in auto.steps] == [5, 25, 50]
+    assert parse_policy(json.loads(json.dumps(policy_as_plain(auto)))) == auto
+    assert policy_digest(auto) != policy_digest(policy)
+
+
 @given(policies)
 def test_every_policy_can_be_explained(policy: Policy) -> None:
     explanation = explain_policy(policy)
@@ -213,6 +222,9 @@ def test_a_policy_in_a_record_is_small() -> None:
     ("short", "long"),
     [
         ({"steps": ["5%", 25]}, {"steps": [{"traffic": "5%"}, {"traffic": 25}]}),
+        ({"steps": "auto"}, {"steps": {"at_most": 50}}),
+        ({"steps": {"at_most": "20 failed requests"}}, {"steps": {"at_most": 20}}),
+        ({"steps": "auto", "hold": "10m"}, {"steps": {}, "hold": {"at_least": "10m"}}),
         ({"hold": "10m"}, {"hold": {"at_least": "10m", "at_most": "40m", "requests": 50}}),
         ({"hold": "6m"}, {"hold": {"at_least": "6m", "at_most": "30m"}}),
         ({"bake": "20m"}, {"bake": {"at_least": "20m", "at_most": "80m"}}),
@@ -423,6 +435,11 @@ def test_everything_at_once_is_a_policy() -> None:
         ({"version": True}, "version", "version 1"),
         ({"steps": []}, "steps", "at least one step"),
         ({"steps": "5%"}, "steps", "expected a list"),
+        ({"steps": "atuo"}, "steps", "or auto, not 'atuo'; did you mean 'auto'?"),
+        ({"steps": {"at_mots": 5}}, "steps.at_mots", "did you mean 'at_most'?"),
+        ({"steps": {"at_most": 0}}, "steps.at_most", "between 1"),
+        ({"steps": {"at_most": "5 users"}}, "steps.at_most", "a whole number such as 50"),
+        ({"auto": None}, "auto", "write steps: auto"),
         ({"steps": [10, 200]}, "steps.1.traffic", "between 1% and 100%"),
         ({"steps": [0]}, "steps.0.traffic", "between 1% and 100%"),
         ({"steps": ["0.5%"]}, "steps.0.traffic", "whole percents"),
@@ -607,7 +624,7 @@ def test_every_field_in_the_schema_is_described_and_closed() -> None:
     schema = policy_schema()
     objects = [schema, *schema["$defs"].values()]
     parts = [form for each in objects for form in (each, *each.get("anyOf", [])) if "properties" in form]
-    assert len(parts) == 9
+    assert len(parts) == 16
     for part in parts:
         assert part["additionalProperties"] is False
         assert all(field["description"].endswith((".", "`")) for field in part["properties"].values())
@@ -617,7 +634,8 @@ def test_every_field_in_the_schema_is_described_and_closed() -> None:
 
 def test_the_reference_names_every_field() -> None:
     reference = policy_reference()
-    for name in Policy.model_fields:
-        assert f"| `{name}` |" in reference
+    for name, field in Policy.model_fields.items():
+        assert field.exclude or f"| `{name}` |" in reference
+    assert "| `steps.at_most` |" in reference
     for name in CustomGuard.model_fields:
         assert f"| `guards.custom.NAME.{name}` |" in reference

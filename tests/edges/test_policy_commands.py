@@ -1,11 +1,15 @@
 """The policy commands: what they print, how they end, and what they do not load."""
 
 import json
+import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
-from typer.testing import CliRunner
+import pytest
+from typer.testing import CliRunner, Result
+from world import SERVICE, a_world
 
 from controller.cli.policy import app
 from controller.core.policy import Policy, policy_digest
@@ -15,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 STANDARD = str(ROOT / "policies/standard.yaml")
 CAREFUL = str(ROOT / "policies/careful.yaml")
 CUSTOM = str(ROOT / "policies/custom.yaml")
+AUTO = "version: 1\nsteps: auto\n"
 BAD = "version: 1\nstesp: [5]\nhold: 10\n"
 
 
@@ -22,6 +27,15 @@ def a_bad_file(folder: Path) -> str:
     file = folder / "bad.yaml"
     file.write_text(BAD)
     return str(file)
+
+
+def explained(file: str, rps: float, *more: str) -> Result:
+    """Explain a policy at a service that has had users for an hour."""
+    with a_world(rps=rps) as world:
+        world.wait(timedelta(minutes=70).total_seconds())
+        place = world.local.settings
+        at = ["--emulator", world.local.grpc_address, "--project", place.project, "--region", place.region]
+        return CliRunner().invoke(app, ["explain", file, "--service", SERVICE, *at, *more])
 
 
 def test_check_says_ok_for_each_sound_file() -> None:
@@ -79,6 +93,48 @@ def test_explain_of_a_bad_file_ends_with_2(tmp_path: Path) -> None:
     as_json = CliRunner().invoke(app, ["explain", "--json", a_bad_file(tmp_path)])
     assert as_json.exit_code == 2
     assert json.loads(as_json.stdout)["ok"] is False
+
+
+def test_explain_says_that_steps_are_chosen_when_a_rollout_begins(tmp_path: Path) -> None:
+    file = tmp_path / "auto.yaml"
+    file.write_text(AUTO)
+    result = CliRunner().invoke(app, ["explain", str(file)])
+    assert result.exit_code == 0
+    assert "the worst candidate fails about 50 requests at most in a step" in result.stdout
+
+
+def test_explain_at_a_service_shows_the_steps_that_fit_its_traffic(tmp_path: Path) -> None:
+    file = tmp_path / "auto.yaml"
+    file.write_text(AUTO)
+    result = explained(str(file), rps=20)
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"In the last hour, stable had (20|19.9|20.1) requests a second, of which", result.stdout
+    )
+    assert "1%: 12 requests a minute. The worst that is still possible fails" in result.stdout
+    assert "Step 1: 1% are 12 requests a minute; with 50 requests to each revision it takes" in result.stdout
+    assert "Warning: steps chosen for" in result.stdout
+
+
+def test_explain_at_a_service_as_json_gives_its_traffic_and_steps(tmp_path: Path) -> None:
+    file = tmp_path / "auto.yaml"
+    file.write_text(AUTO)
+    plain = json.loads(explained(str(file), 20, "--json").stdout)
+    assert plain["policy"]["steps"] == {"at_most": 50}
+    assert [step["traffic"] for step in plain["at_service"]["steps"]] == ["1%", "5%", "25%", "50%"]
+    assert plain["at_service"]["traffic"]["a_minute"] == pytest.approx(1200, rel=0.05)
+
+
+def test_explain_at_a_quiet_service_says_what_is_out_of_reach() -> None:
+    result = explained(STANDARD, rps=0.05)
+    assert result.exit_code == 0, result.output
+    assert "what steps 1, 2, 3 must show is out of reach: with 5%, 50 requests to each" in result.stdout
+
+
+def test_explain_at_a_service_without_users_says_so() -> None:
+    result = explained(STANDARD, rps=0)
+    assert result.exit_code == 0, result.output
+    assert "In the last hour, stable had no request" in result.stdout
 
 
 def test_schema_and_reference_are_printed() -> None:

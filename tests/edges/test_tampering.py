@@ -20,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.cli.logs import configure_logs
+from controller.core.policy_probes import Probe
 from controller.core.record import parse_record, write_record
 from controller.core.rollout import Event, Phase, Rollout, moved
 from controller.gateways.policy_files import PolicyFileInvalid, read_policy
-from controller.gateways.probes import ATTEMPTS, HttpProbes
+from controller.gateways.probes import HttpProbes
 
 from .conftest import CANARY, PLACE, SECONDS, Cloud, Shell
 
@@ -237,7 +238,8 @@ def test_an_answer_to_a_smoke_test_is_quoted_in_a_reason_that_fits_into_the_reco
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         server.settimeout(SECONDS)
         pool.submit(answer_with_rubbish, server)
-        (complaint,) = HttpProbes(lambda _: None).ask(f"http://127.0.0.1:{server.getsockname()[1]}", ["/ok"])
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        complaint = HttpProbes(lambda: NOW).ask(address, Probe(path="/ok")).problem
     assert "got no answer" in complaint
     rollout = a_rollout(Phase.CHECKING, step=-1)
     after = moved(rollout, Event.UNFIT, NOW, f"the smoke test failed: {complaint}", "controller")
@@ -247,12 +249,11 @@ def test_an_answer_to_a_smoke_test_is_quoted_in_a_reason_that_fits_into_the_reco
 
 
 def answer_with_rubbish(server: socket.socket) -> None:
-    """Answer each attempt with a status line of 60 KiB that no client understands."""
-    for _ in range(ATTEMPTS):
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(f"{ESCAPE}{'x' * 60_000}\r\n\r\n".encode())
+    """Answer with a status line of 60 KiB that no client understands."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(f"{ESCAPE}{'x' * 60_000}\r\n\r\n".encode())
 
 
 # --- what is on record ---

@@ -14,6 +14,8 @@ from world import SERVICE, World, a_world
 
 from controller.core.opening import NothingToDo, OpeningRefused
 from controller.core.policy import Policy
+from controller.core.policy_probes import Probe
+from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase
 from controller.emulator.server import LocalCloudRun
 from controller.engine.begin import Request, begin
@@ -41,11 +43,14 @@ MOST_LOOKS = 300
 class DrawnProbes(Probes):
     """The candidate's own address, at which nothing listens in a simulation: its answers are drawn before."""
 
-    complaints: tuple[str, ...] = ()
+    problem: str = ""
 
-    def ask(self, address: str, paths: Sequence[str]) -> tuple[str, ...]:
-        del address
-        return self.complaints if paths else ()
+    def ask(self, address: str, probe: Probe) -> Answer:
+        del address, probe
+        return Answer(not self.problem, 500 if self.problem else 200, 0.0, self.problem)
+
+    def warm_up(self, address: str, probe: Probe, number: int) -> None:
+        del address, probe, number
 
 
 @dataclass

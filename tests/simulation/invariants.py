@@ -393,8 +393,10 @@ class Observer:
         if after is before:
             return after.calm
         change = Change(before or after, after, call, self._is_race(before or after, after, call))
-        if change.before.asked_for != after.asked_for:
+        if change.before.asked != after.asked:
             self.by_hand = not change.by_controller
+        elif change.before.asked_of_latest != after.asked_of_latest and not change.by_controller:
+            self.by_hand = True
         known = len(self.trail.transitions)
         for invariant in self.invariants:
             invariant.see(change)

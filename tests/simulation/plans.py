@@ -358,4 +358,4 @@ def prepare(crowd: Crowd, plan: Plan) -> None:
         world.set_traffic((Target(newest, 100), Target(newest, 0, "green")))
     world.set_annotations(team="payments")
     crowd.candidate = world.deploy(**plan.candidate)
-    crowd.probes.complaints = ("GET / was answered with 500",) if plan.smoke_fails else ()
+    crowd.probes.problem = "GET / was answered with 500" if plan.smoke_fails else ""

@@ -51,11 +51,6 @@ class Sight:
         return {tag: revision for tag, revision in self.tags.items() if not OWN_TAG.fullmatch(tag)}
 
     @property
-    def asked_for(self) -> tuple[Mapping[str, int], bool]:
-        """The shares that were asked for last, and whether LATEST was."""
-        return self.asked, self.asked_of_latest
-
-    @property
     def own_tags(self) -> set[str]:
         """The tags of the controller."""
         return {tag for tag in self.tags if OWN_TAG.fullmatch(tag)}

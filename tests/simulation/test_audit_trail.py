@@ -71,7 +71,7 @@ def check(world: World) -> None:
     world.wait(60)
 
 
-ENDS: list[tuple[dict[str, str], list[str]]] = [
+ENDS: list[tuple[dict[str, Any], list[str]]] = [
     ({}, ["opened", "ready", "checked", "passed", "passed", "passed"]),
     ({"ERROR_SHARE": "0.5"}, ["opened", "ready", "checked", "harmed"]),
 ]
@@ -79,7 +79,7 @@ ENDS: list[tuple[dict[str, str], list[str]]] = [
 
 @pytest.mark.parametrize(("knobs", "events"), ENDS, ids=["good", "bad"])
 def test_each_transition_is_told_once_in_order_and_nothing_is_left(
-    world: World, knobs: dict[str, str], events: list[str]
+    world: World, knobs: dict[str, Any], events: list[str]
 ) -> None:
     world.deploy(traffic=False, **knobs)
     world.roll_out()
@@ -227,7 +227,7 @@ def test_people_are_told_with_what_they_asked_for(world: World) -> None:
     [{}, {"ERROR_SHARE": "0.5"}, {"LATENCY_MS": "400"}, {"CRASH": "1"}],
     ids=["good", "errors", "slow", "broken"],
 )
-def test_what_was_decided_is_decided_again_the_same(world: World, knobs: dict[str, str]) -> None:
+def test_what_was_decided_is_decided_again_the_same(world: World, knobs: dict[str, Any]) -> None:
     world.deploy(traffic=False, **knobs)
     world.roll_out()
     again = replayed(world)

@@ -9,6 +9,7 @@ from builders import a_policy
 from scene import both
 from world import QUICK, SERVICE, World, a_world
 
+from controller.core.evidence import Sample
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
 from controller.core.policy_guards import CustomGuard
@@ -20,7 +21,15 @@ from controller.engine.begin import Begun
 from controller.engine.commands import LATE_WRITE, obey
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
-from controller.ports import CloudRun, DeniedError, Metrics, Minutes, ServiceChange, TransientError
+from controller.ports import (
+    CloudRun,
+    DeniedError,
+    Metrics,
+    Minutes,
+    ServiceChange,
+    ServiceMinutes,
+    TransientError,
+)
 
 
 @pytest.fixture
@@ -73,9 +82,23 @@ class Faulty(CloudRun, Metrics):
         end: datetime,
         *,
         custom: Mapping[str, CustomGuard] = {},
+        startups: bool = False,
+        room: bool = False,
     ) -> Minutes:
         self._strike(self.faults, "read_minutes")
-        return self.metrics.read_minutes(service, revisions, start, end, custom=custom)
+        return self.metrics.read_minutes(
+            service, revisions, start, end, custom=custom, startups=startups, room=room
+        )
+
+    def read_services(
+        self, start: datetime, end: datetime, services: Sequence[str] = (), *, latencies: bool = True
+    ) -> ServiceMinutes:
+        self._strike(self.faults, "read_services")
+        return self.metrics.read_services(start, end, services, latencies=latencies)
+
+    def read_totals(self, start: datetime, end: datetime) -> Mapping[tuple[str, str], Sample]:
+        self._strike(self.faults, "read_totals")
+        return self.metrics.read_totals(start, end)
 
 
 def on_a_bad_line(world: World) -> Faulty:

@@ -24,10 +24,12 @@ from controller.engine.commands import Obeyed, obey
 from controller.engine.loop import Followed, follow
 from controller.engine.outside import Outside
 from controller.engine.reconcile import Pass
-from controller.gateways.audit_log import LoggingGateway
+from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
 from controller.gateways.cloud_run import CloudRunGateway
+from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.probes import HttpProbes
+from controller.gateways.request_logs import RequestLogGateway
 from controller.ports import Clock
 
 SERVICE = "web"
@@ -64,8 +66,11 @@ class World:
 
     # --- the owner ---
 
-    def deploy(self, *, traffic: bool = False, **knobs: str) -> str:
-        """Deploy a revision with these knobs of the sample service; returns its name when all is settled."""
+    def deploy(self, *, traffic: bool = False, most: int = 0, concurrency: int = 0, **knobs: str) -> str:
+        """Deploy a revision with these knobs of the sample service; returns its name when all is settled.
+
+        It has at most `most` instances, for `concurrency` requests at once each, where these are given.
+        """
         template = run_v2.RevisionTemplate(
             containers=[
                 {
@@ -75,6 +80,10 @@ class World:
                 }
             ],
         )
+        if most:
+            template.scaling = run_v2.RevisionScaling(max_instance_count=most)
+        if concurrency:
+            template.max_instance_request_concurrency = concurrency
         template.annotations["deployed-at"] = self.local.now().isoformat()
         name = f"{self.parent}/services/{SERVICE}"
         if not any(service.name == name for service in self.services.list_services(parent=self.parent)):
@@ -234,8 +243,12 @@ def a_world(
                 CloudRunGateway(chosen.project, chosen.region, clock.sleep, controllers),
                 MonitoringGateway(chosen.project, chosen.region, clock.sleep, controllers),
                 clock,
-                HttpProbes(clock.sleep),
+                HttpProbes(clock.now),
                 LoggingGateway(chosen.project, chosen.region, clock.sleep, controllers),
+                RequestLogGateway(
+                    chosen.project, chosen.region, clock.sleep, controllers, LogBudget(local.now)
+                ),
+                LoggingGateway(chosen.project, chosen.region, clock.sleep, controllers, PROBE_LOG_ID),
             )
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=owners))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"

@@ -1,0 +1,194 @@
+"""The health of a service at rest: judged, and acted upon where the policy says so and nobody else has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from controller.core.decision import Command
+from controller.core.evidence import Sample
+from controller.core.health import HealthValue, HealthVerdict, judge_health, unreadable
+from controller.core.observation import RevisionState, ServiceState
+from controller.core.opening import NothingToDo, open_rollback
+from controller.core.pause_ahead import read_pause_ahead
+from controller.core.placement import is_as_written
+from controller.core.policy import Policy
+from controller.core.policy_choices import OnHarm
+from controller.core.policy_probes import Probe
+from controller.core.rollout import Event, Phase, Rollout, command_id
+from controller.core.traffic import ALL, tags_of
+from controller.engine.begin import open_on
+from controller.engine.outside import Outside
+from controller.engine.shared_metrics import HealthMetrics
+from controller.ports import CanaryError
+
+log = structlog.get_logger()
+
+BY = "health check"
+PROBE_ATTEMPTS = 3
+PROBE_PAUSE = 2.0
+PROBE_BUDGET = timedelta(seconds=60)
+"""How long the probes of one service may take: all others wait."""
+
+
+@dataclass
+class HealthMemory:
+    """What a controller keeps of a service at rest: whether harm was reported, and what its probes said."""
+
+    reported: bool = False
+    asked_at: datetime | None = None
+    complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServiceHealth:
+    """How the revision is that serves all users, and what was done about it.
+
+    `back_to` is the revision that they were sent back to; `why_not` says why they were not, where the policy
+    wants it.
+    """
+
+    revision: str
+    verdict: HealthVerdict
+    back_to: str = ""
+    why_not: str = ""
+
+    @property
+    def is_harmful(self) -> bool:
+        """Tell whether the users of this revision are harmed."""
+        return self.verdict.value is HealthValue.HARMFUL
+
+
+def is_watched(rollout: Rollout) -> bool:
+    """Tell whether the service of this rollout is at rest, and its policy asks for its health."""
+    return rollout.is_over and rollout.policy.health is not None
+
+
+def check_health(
+    outside: Outside, service: ServiceState, rollout: Rollout, metrics: HealthMetrics, memory: HealthMemory
+) -> ServiceHealth | None:
+    """Judge the revision that serves all users, and act on harm; None where there is no such revision."""
+    health = rollout.policy.health
+    (revision, share), *others = service.shares_served.items() or [("", 0)]
+    if health is None or not is_watched(rollout) or others or share != ALL or not revision:
+        return None
+    complaints = _complaints(outside, service, revision, rollout.policy, memory)
+    try:
+        past, minutes = metrics.of(service.name, revision, rollout.policy, health)
+        verdict = judge_health(health, past, minutes, complaints)
+    except CanaryError as error:
+        verdict = judge_health(health, Sample(), (), complaints) if complaints else unreadable(str(error))
+    found = ServiceHealth(revision, verdict)
+    if not found.is_harmful:
+        memory.reported = False
+        return found
+    if health.on_harm is OnHarm.ROLLBACK:
+        found = _rolled_back(outside, service, rollout, found)
+    if not memory.reported:
+        _report(service, rollout, found)
+    memory.reported = not found.back_to
+    return found
+
+
+def _report(service: ServiceState, rollout: Rollout, found: ServiceHealth) -> None:
+    log.error(
+        "rolled back for harm" if found.back_to else "harm",
+        service=service.name,
+        rollout=rollout.id,
+        revision=found.revision,
+        reason=found.verdict.reason,
+        limit=found.verdict.limit,
+        minutes=found.verdict.minutes,
+        back_to=found.back_to,
+        why_not=found.why_not,
+    )
+
+
+# --- back to the revision before
+
+
+def _rolled_back(
+    outside: Outside, service: ServiceState, rollout: Rollout, found: ServiceHealth
+) -> ServiceHealth:
+    """Send all users back to the revision that was stable before, or say why not."""
+    if objection := _objection(service, rollout, found.revision):
+        return replace(found, why_not=objection)
+    try:
+        target = outside.cloud_run.read_revision(service.name, rollout.stable)
+        if target is None or not target.ready:
+            return replace(found, why_not=f"{rollout.stable} is not ready to serve")
+        return _written(outside, service, rollout, found, target)
+    except CanaryError as error:  # harm is reported all the same
+        return replace(found, why_not=str(error))
+
+
+def _objection(service: ServiceState, rollout: Rollout, revision: str) -> str:
+    """Say why nobody may be sent back: what people have set is theirs."""
+    if rollout.phase is not Phase.PROMOTED:
+        phase = rollout.phase.value
+        return f"the last rollout was not promoted ({phase}), so no revision before is known as good"
+    if not rollout.stable:
+        return "there was no stable before it"
+    if revision != rollout.candidate or not is_as_written(rollout, service):
+        return "traffic was changed by hand since the rollout"
+    if not service.settled:
+        return "the service is being changed"
+    if read_pause_ahead(service):
+        return "it is paused"
+    return ""
+
+
+def _written(
+    outside: Outside, service: ServiceState, rollout: Rollout, found: ServiceHealth, target: RevisionState
+) -> ServiceHealth:
+    """Open the rollback as `canary rollback --to` does, with the numbers as its reason."""
+    now = outside.clock.now()
+    command = Command(Event.ROLLBACK, BY, command_id(Event.ROLLBACK, BY, now), rollout="", to=target.name)
+    opening = open_rollback(service, target, now, command, rollout)
+    if isinstance(opening, NothingToDo):
+        return replace(found, why_not=opening.why)
+    reason = f"{opening.rollout.reason}: {found.verdict.reason}"
+    told = replace(opening, rollout=replace(opening.rollout, reason=reason))
+    open_on(outside, service, told, rollout)
+    return replace(found, back_to=target.name)
+
+
+# --- probes
+
+
+def _complaints(
+    outside: Outside, service: ServiceState, revision: str, policy: Policy, memory: HealthMemory
+) -> tuple[str, ...] | None:
+    """Ask the policy's probes when they are due, or return what they said last; None where none can be."""
+    address = _address(service, revision)
+    if policy.health is None or not policy.health.probes or not policy.probes or not address:
+        return None
+    now = outside.clock.now()
+    every = min(probe.every for probe in policy.probes)
+    if memory.asked_at is None or now - memory.asked_at >= every:
+        memory.complaints = tuple(_asked(outside, address, policy.probes))
+        memory.asked_at = now
+    return memory.complaints
+
+
+def _address(service: ServiceState, revision: str) -> str:
+    """Return an address at which the revision itself answers: that of a tag which somebody gave it."""
+    tags = (tag for tag, name in tags_of(service.served).items() if name == revision)
+    return next(filter(None, (service.addresses.get(tag) for tag in tags)), "")
+
+
+def _asked(outside: Outside, address: str, probes: tuple[Probe, ...]) -> Iterator[str]:
+    """Yield a complaint for each probe that is not answered well in three attempts."""
+    begun = outside.clock.now()
+    for probe in probes:
+        for attempt in range(PROBE_ATTEMPTS):
+            answer = outside.probes.ask(address, probe)
+            if answer.ok:
+                break
+            if outside.clock.now() - begun > PROBE_BUDGET or attempt == PROBE_ATTEMPTS - 1:
+                yield answer.problem
+                break
+            outside.clock.sleep(PROBE_PAUSE)
+        if outside.clock.now() - begun > PROBE_BUDGET:
+            break

@@ -1,0 +1,150 @@
+"""Probing: our own requests to both revisions, asked when they are due, and kept for whoever goes on."""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from controller.core.assessment import Assessment, assess
+from controller.core.evidence import Evidence, Source
+from controller.core.observation import ServiceState
+from controller.core.policy_probes import Probe
+from controller.core.probe_evidence import Answer, Pair, arrange_probes, pair_as_plain, parse_pair, slot_of
+from controller.core.rollout import Rollout
+from controller.engine.outside import Outside
+from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, Severity
+
+log = structlog.get_logger()
+
+BUDGET = timedelta(seconds=60)
+"""How long a pass may ask; what is left is asked at the next one."""
+MOST_PAIRS = 10_000
+"""Of one rollout, that are read back."""
+KEPT = timedelta(minutes=30)
+"""How long pairs are kept that are weighed: until Cloud Monitoring has counted them, too."""
+
+
+@dataclass
+class ProbeCache:
+    """What a controller keeps of a rollout's probes from pass to pass."""
+
+    pairs: list[Pair] | None = None
+    """None before those of other controllers were read."""
+    until: datetime | None = None
+    assessment: Assessment | None = None
+    asked: dict[str, datetime] = field(default_factory=dict)
+    """The newest turn of each probe."""
+    unkept: list[Pair] = field(default_factory=list)
+    """What could not be put into the log yet."""
+
+
+def assess_probes(
+    outside: Outside, service: ServiceState, rollout: Rollout, cache: ProbeCache, now: datetime, *, asks: bool
+) -> Assessment | None:
+    """Ask what is due, and return the assessment of all answers so far; None where there are no probes."""
+    policy = rollout.policy
+    if not policy.probes:
+        return None
+    if cache.pairs is None:
+        cache.pairs = _read_back(outside, rollout)
+        cache.asked = {pair.name: pair.time for pair in cache.pairs}
+    problem = _problem(service, rollout)
+    if asks and not problem:
+        cache.pairs += _ask_due(outside, service, rollout, cache, now)
+        _keep(outside, rollout, cache)
+    if not cache.pairs and problem:
+        return assess(policy, Evidence(problem=problem, source=Source.PROBES))
+    evidence = arrange_probes(rollout.windows, cache.pairs, cache.until)
+    cache.assessment = assess(policy, evidence, cache.assessment)
+    cache.until = max((pair.time for pair in cache.pairs), default=cache.until)
+    return cache.assessment
+
+
+def _problem(service: ServiceState, rollout: Rollout) -> str:
+    """Say why nothing can be asked."""
+    wanted = [rollout.candidate_tag, *([rollout.stable_tag] if rollout.stable else [])]
+    if all(service.addresses.get(tag) for tag in wanted):
+        return ""
+    return "Cloud Run gives its tags no address (the service's default URL is disabled)"
+
+
+def _ask_due(
+    outside: Outside, service: ServiceState, rollout: Rollout, cache: ProbeCache, now: datetime
+) -> list[Pair]:
+    """Ask each probe whose turn has come; a turn that was missed is not made up for."""
+    window = rollout.window
+    pairs: list[Pair] = []
+    for number, probe in enumerate(rollout.policy.probes):
+        turn = slot_of(probe, number, now)
+        known = cache.asked.get(probe.name)
+        if window is None or turn < window.start or (known and turn <= known):
+            continue
+        if outside.clock.now() - now > BUDGET:
+            break
+        cache.asked[probe.name] = turn
+        pairs.append(_pair(outside, service, rollout, probe, turn))
+    return pairs
+
+
+def _pair(outside: Outside, service: ServiceState, rollout: Rollout, probe: Probe, turn: datetime) -> Pair:
+    """Ask both revisions, in an order that nobody can foresee and that is the same for each controller."""
+    addresses = {"candidate": service.addresses[rollout.candidate_tag]}
+    if rollout.stable:
+        addresses["stable"] = service.addresses[rollout.stable_tag]
+    drawn = hashlib.sha256(f"{rollout.id} {probe.name} {turn.isoformat()}".encode()).digest()[0]
+    roles = sorted(addresses, reverse=bool(drawn % 2))
+    answers: dict[str, Answer] = {}
+    for role in roles:
+        answers[role] = outside.probes.ask(addresses[role], probe)
+    return Pair(turn, probe.name, answers["candidate"], answers.get("stable"))
+
+
+def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache) -> None:
+    """Put pairs into the log; what fails is tried again at the next pass."""
+    known = {pair.time for pair in cache.unkept}
+    news = [pair for pair in cache.pairs or () if cache.until is None or pair.time > cache.until]
+    cache.unkept += [pair for pair in news if pair.time not in known]
+    cache.unkept = cache.unkept[-MOST_PAIRS:]
+    if not cache.unkept:
+        return
+    try:
+        outside.probe_log.write_entries([_entry(rollout, pair) for pair in cache.unkept])
+    except CanaryError as error:
+        log.warning("answers to probes cannot be kept; the rollout goes on", error=str(error))
+        return
+    cache.unkept = []
+
+
+def _entry(rollout: Rollout, pair: Pair) -> AuditEntry:
+    failed = not pair.candidate.ok or (pair.stable is not None and not pair.stable.ok)
+    answers = f"candidate {_said(pair.candidate)}, stable {_said(pair.stable)}"
+    return AuditEntry(
+        insert_id=f"{rollout.id}-{pair.time.timestamp():.6f}",
+        time=pair.time,
+        service=rollout.service,
+        revision=rollout.candidate,
+        severity=Severity.WARNING if failed else Severity.INFO,
+        message=f"{pair.name}: {answers}",
+        labels={ROLLOUT_LABEL: rollout.id},
+        payload=pair_as_plain(pair),
+    )
+
+
+def _said(answer: Answer | None) -> str:
+    if answer is None:
+        return "not asked"
+    return f"{answer.status} in {answer.seconds:.2f} s" if answer.ok else answer.problem
+
+
+def _read_back(outside: Outside, rollout: Rollout) -> list[Pair]:
+    """Return the pairs that controllers before have asked."""
+    try:
+        entries = outside.probe_log.read_entries(
+            rollout.service, rollout.id, rollout.windows[0].start, MOST_PAIRS
+        )
+    except CanaryError as error:  # without them it takes longer to be sure
+        log.warning("answers to earlier probes cannot be read", service=rollout.service, error=str(error))
+        return []
+    pairs = [parse_pair(entry.time, entry.payload) for entry in entries]
+    return sorted((pair for pair in pairs if pair), key=lambda pair: pair.time)

@@ -1,0 +1,106 @@
+"""The request log of a rollout, read in small pieces and weighed as it comes: harm is seen in seconds."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from controller.core.assessment import Assessment, assess
+from controller.core.evidence import BLOCK, MINUTE, Evidence, Source, floor_minute
+from controller.core.log_evidence import (
+    Completeness,
+    Reader,
+    arrange_log,
+    block_of,
+    last_block,
+    take_in,
+)
+from controller.core.rollout import Rollout
+from controller.engine.outside import Outside
+from controller.ports import CanaryError, ThrottledError
+
+log = structlog.get_logger()
+
+AT_ONCE = 2000
+"""Entries that one reading should have; of more, only a share is asked for."""
+COMPARED = timedelta(hours=1)
+"""How far back the log and the metrics are compared."""
+
+
+@dataclass
+class LogCache:
+    """What a controller keeps of a rollout's request log from pass to pass."""
+
+    reader: Reader | None = None
+    assessment: Assessment | None = None
+    share: float = 1.0
+    logged: dict[datetime, float] = field(default_factory=dict)
+    """Requests that reached an instance, by the end of their minute."""
+
+
+def assess_log(
+    outside: Outside, rollout: Rollout, cache: LogCache, now: datetime, counted: dict[datetime, int]
+) -> Assessment | None:
+    """Return the assessment of the request log up to the newest block that is all there.
+
+    `counted` is what the metrics count, by the end of each minute. A log that cannot be read, or is not
+    whole, is no evidence: the assessment says so, and the metrics decide alone. None before there is any.
+    """
+    policy = rollout.policy
+    if policy.request_logs is None:
+        return None
+    begun = block_of(rollout.windows[0].start) - BLOCK
+    reader = cache.reader or Reader(begun)
+    until = last_block(now, policy.request_logs.delay)
+    if until <= reader.until:
+        return cache.assessment
+    cache.share = _share(cache, counted, until - reader.since())
+    try:
+        pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
+        since = max(reader.since(), begun)
+        read = outside.request_logs.read_requests(rollout.service, pair, since, until, share=cache.share)
+    except ThrottledError:
+        return cache.assessment  # a little later will do
+    except CanaryError as error:
+        log.warning("request log unreadable", service=rollout.service, error=str(error))
+        return assess(policy, Evidence(problem=str(error), source=Source.LOGS))
+    if read.cut:  # more than can be read at once: ask for less from now on
+        log.info("request log too long, reading a part of it", service=rollout.service, share=cache.share / 4)
+        cache.share /= 4
+        cache.reader = Reader(until)
+        return cache.assessment
+    cache.reader, new = take_in(reader, read, until)
+    for each in new:
+        if each.request.instance:
+            minute = floor_minute(each.request.received_at) + MINUTE
+            cache.logged[minute] = cache.logged.get(minute, 0.0) + 1 / cache.share
+    if problem := _completeness(cache, begun, until, counted).problem():
+        return assess(policy, Evidence(problem=problem, source=Source.LOGS))
+    evidence = arrange_log(rollout.windows, rollout.stable, rollout.candidate, new, reader.until, until)
+    cache.assessment = assess(policy, evidence, cache.assessment)
+    return cache.assessment
+
+
+def _share(cache: LogCache, counted: dict[datetime, int], span: timedelta) -> float:
+    """Return the share to ask for, a half of a half and so on, so that a reading is not too long."""
+    if not counted:
+        return cache.share
+    newest = sorted(counted)[-5:]
+    expected = sum(counted[minute] for minute in newest) / len(newest) * (span / MINUTE)
+    share = 1.0
+    while share * expected > AT_ONCE:
+        share /= 2
+    return share
+
+
+def _completeness(
+    cache: LogCache, begun: datetime, until: datetime, counted: dict[datetime, int]
+) -> Completeness:
+    """Compare log and metrics in the minutes that both know in whole."""
+    oldest = max(begun + MINUTE, until - COMPARED)
+    for minute in [minute for minute in cache.logged if minute < oldest]:
+        del cache.logged[minute]
+    both = [minute for minute in counted if oldest + MINUTE <= minute <= until]
+    return Completeness(
+        sum(counted[minute] for minute in both), sum(cache.logged.get(minute, 0.0) for minute in both)
+    )

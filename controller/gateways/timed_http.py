@@ -1,0 +1,131 @@
+"""HTTP with a deadline: one request, and of its answer no more than is wanted, however it trickles in."""
+
+import http.client
+import socket
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from threading import Timer
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+MOST_READ: Final = 64 * 1024
+"""Bytes of an answer's body: it may be endless."""
+
+
+def exchange(
+    method: str, url: str, headers: Mapping[str, str], *, seconds: float, wanted: bytes = b""
+) -> tuple[int, Mapping[str, str], bool]:
+    """Return status and headers of the answer, and whether the first of its body holds what is wanted.
+
+    Nothing is followed and nothing is read past what is wanted. Raises OSError, HTTPException or ValueError.
+    """
+    with _Deadline(seconds) as deadline:
+        opener = _opener(url, deadline)
+        with opener.open(_request(method, url, headers), timeout=seconds) as answer:
+            return int(answer.status), answer.headers, _holds(answer.read1, wanted)
+
+
+def _request(method: str, url: str, headers: Mapping[str, str]) -> urllib.request.Request:
+    """Return the request; names below .localhost are this machine (RFC 6761), whatever the system knows."""
+    parts = urlsplit(url)
+    if _is_local(url):
+        url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
+    request = urllib.request.Request(url, method=method)  # noqa: S310 -- the opener speaks nothing but HTTP
+    for name, value in {**headers, "Host": parts.netloc}.items():
+        request.add_header(name, value)
+    return request
+
+
+def _is_local(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith(".localhost")
+
+
+def _holds(read: Callable[[int], bytes], wanted: bytes) -> bool:
+    body = b""
+    while wanted not in body and len(body) < MOST_READ:
+        piece = read(MOST_READ - len(body))
+        if not piece:
+            return False
+        body += piece
+    return wanted in body
+
+
+class _Deadline:
+    """Cuts a connection off when all its time is over: a timeout is only for each piece of an answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = monotonic() + seconds
+        self._timer: Timer | None = None
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._is_over:  # whatever came of it: what was cut off may look like a whole answer
+            raise TimeoutError("timed out")
+
+    def watch(self, connected: socket.socket) -> None:
+        """Cut this connection off in time."""
+        self._timer = Timer(max(0.0, self._end - monotonic()), self._cut_off, [connected])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _cut_off(self, connected: socket.socket) -> None:
+        self._is_over = True
+        with suppress(OSError):
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # wakes up who reads from it
+
+
+def _opener(url: str, deadline: _Deadline) -> urllib.request.OpenerDirector:
+    opener = urllib.request.OpenerDirector()
+    if not _is_local(url):
+        opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(_Http(deadline))
+    opener.add_handler(_Https(deadline))
+    return opener
+
+
+class _Watched(http.client.HTTPConnection):
+    """A connection with a deadline."""
+
+    def __init__(self, deadline: _Deadline, *place: Any, **options: Any) -> None:
+        super().__init__(*place, **options)
+        self._deadline = deadline
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Return the answer if it comes in time."""
+        self._deadline.watch(self.sock)
+        return super().getresponse()
+
+
+class _WatchedTls(_Watched, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a watched connection."""
+        return self.do_open(partial(_Watched, self._deadline), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open a watched connection."""
+        return self.do_open(partial(_WatchedTls, self._deadline), req)
