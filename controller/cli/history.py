@@ -80,7 +80,7 @@ def replay(
 
     name, outside = checked_service(service), connected(project, region, emulator, local=local)
     transitions = _transitions(outside, name, rollout, limit, since)
-    replayed = list(replayed_of(outside.metrics, transitions))
+    replayed = list(replayed_of(outside, transitions))
     if as_json:
         _print_json(_replayed_as_plain(each) for each in replayed)
     else:

@@ -45,6 +45,8 @@ class ServiceState:
     latest_ready: str
     latest_created: str
     annotations: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+    """The service's own address, where its users come."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     """The address of the revision behind each tag."""
     ingress: str = ALL_INGRESS

@@ -63,7 +63,7 @@ def transition_of(
     before: Rollout, observation: Observation, command: Command | None, decision: Decision
 ) -> Transition:
     """Return the transition that a decision makes; it must have an event."""
-    service = replace(observation.service, annotations={}, addresses={})
+    service = replace(observation.service, annotations={}, addresses={}, address="")
     obeyed = command is not None and command.event is decision.event
     return Transition(
         observation.now,

@@ -173,9 +173,9 @@ def _complaints(
 
 
 def _address(service: ServiceState, revision: str) -> str:
-    """Return an address at which the revision itself answers: that of a tag which somebody gave it."""
+    """Return where the revision answers: at a tag of its own, or at the service, whose users it all has."""
     tags = (tag for tag, name in tags_of(service.served).items() if name == revision)
-    return next(filter(None, (service.addresses.get(tag) for tag in tags)), "")
+    return next(filter(None, (service.addresses.get(tag) for tag in tags)), service.address)
 
 
 def _asked(outside: Outside, address: str, probes: tuple[Probe, ...]) -> Iterator[str]:

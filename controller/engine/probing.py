@@ -55,9 +55,9 @@ def assess_probes(
         _keep(outside, rollout, cache)
     if not cache.pairs and problem:
         return assess(policy, Evidence(problem=problem, source=Source.PROBES))
-    evidence = arrange_probes(rollout.windows, cache.pairs, cache.until)
-    cache.assessment = assess(policy, evidence, cache.assessment)
-    cache.until = max((pair.time for pair in cache.pairs), default=cache.until)
+    known = [pair for pair in cache.pairs if pair.time <= now]  # all but where a replay looks back
+    cache.assessment = assess(policy, arrange_probes(rollout.windows, known, cache.until), cache.assessment)
+    cache.until = max((pair.time for pair in known), default=cache.until)
     return cache.assessment
 
 

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.decision import Decision, decide, needs_evidence
+from controller.core.log_evidence import last_block
+from controller.core.observation import Observation
+from controller.core.rollout import Rollout
 from controller.core.summary import evidence_summary
 from controller.core.trail import Transition
-from controller.engine.evidence import EvidenceCache, assess_rollout
-from controller.ports import Metrics
+from controller.engine.evidence import EvidenceCache, weigh
+from controller.engine.outside import Outside
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Replayed:
         )
 
 
-def replay(metrics: Metrics, transitions: Iterable[Transition]) -> Iterator[Replayed]:
+def replay(outside: Outside, transitions: Iterable[Transition]) -> Iterator[Replayed]:
     """Decide each transition again; the evidence is read anew, as it was final at that time."""
     cache = EvidenceCache()
     for transition in transitions:
@@ -46,9 +49,30 @@ def replay(metrics: Metrics, transitions: Iterable[Transition]) -> Iterator[Repl
         if before is None or observation is None or transition.event is None:
             yield Replayed(transition)
             continue
-        assessment = None
+        seen = observation
         if needs_evidence(before) and transition.verdict is not None:  # it was read then, too
-            assessment = assess_rollout(metrics, before, cache, transition.time)
-        decision = decide(before, replace(observation, assessment=assessment), transition.command)
-        other = assessment is not None and evidence_summary(assessment) != transition.evidence
-        yield Replayed(transition, decision, other, assessment.problem if assessment else "")
+            seen = weighed_anew(outside, observation, before, cache)
+        decision = decide(before, seen, transition.command)
+        other = seen.assessment is not None and evidence_summary(seen.assessment) != transition.evidence
+        yield Replayed(transition, decision, other, _problem(seen, before, cache))
+
+
+def weighed_anew(
+    outside: Outside, observation: Observation, rollout: Rollout, cache: EvidenceCache
+) -> Observation:
+    """Return the observation with the evidence of its time."""
+    assessment, others = weigh(outside, observation.service, rollout, cache, observation.now, asks=False)
+    return replace(observation, assessment=assessment, others=others)
+
+
+def _problem(seen: Observation, rollout: Rollout, cache: EvidenceCache) -> str:
+    """Say what evidence of that time cannot be read any more."""
+    if seen.assessment is None:
+        return ""
+    if seen.assessment.problem:
+        return seen.assessment.problem
+    logs = rollout.policy.request_logs
+    read = cache.log.reader.until if cache.log.reader else None
+    if logs and (read is None or read < last_block(seen.now, logs.delay)):
+        return "the request log of that time cannot be read now: too many reads, or too many requests"
+    return ""

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 AT_ONCE = 2000
 """Entries that one reading should have; of more, only a share is asked for."""
+HORIZON = timedelta(hours=2)
+"""How far back a controller that begins reads the log; what is older is in the metrics."""
 COMPARED = timedelta(hours=1)
 """How far back the log and the metrics are compared."""
 
@@ -32,6 +34,8 @@ class LogCache:
     """What a controller keeps of a rollout's request log from pass to pass."""
 
     reader: Reader | None = None
+    begun: datetime | None = None
+    """From when on the log is known without a gap."""
     assessment: Assessment | None = None
     share: float = 1.0
     logged: dict[datetime, float] = field(default_factory=dict)
@@ -49,7 +53,7 @@ def assess_log(
     policy = rollout.policy
     if policy.request_logs is None:
         return None
-    begun = block_of(rollout.windows[0].start) - BLOCK
+    begun = block_of(max(rollout.windows[0].start, now - HORIZON)) - BLOCK
     reader = cache.reader or Reader(begun)
     until = last_block(now, policy.request_logs.delay)
     if until <= reader.until:
@@ -57,7 +61,7 @@ def assess_log(
     cache.share = _share(cache, counted, until - reader.since())
     try:
         pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-        since = max(reader.since(), begun)
+        since = max(reader.since(), cache.begun or begun)
         read = outside.request_logs.read_requests(rollout.service, pair, since, until, share=cache.share)
     except ThrottledError:
         return cache.assessment  # a little later will do
@@ -67,14 +71,15 @@ def assess_log(
     if read.cut:  # more than can be read at once: ask for less from now on
         log.info("request log too long, reading a part of it", service=rollout.service, share=cache.share / 4)
         cache.share /= 4
-        cache.reader = Reader(until)
+        cache.reader, cache.begun = Reader(until), until
         return cache.assessment
+    cache.begun = cache.begun or begun
     cache.reader, new = take_in(reader, read, until)
     for each in new:
         if each.request.instance:
             minute = floor_minute(each.request.received_at) + MINUTE
             cache.logged[minute] = cache.logged.get(minute, 0.0) + 1 / cache.share
-    if problem := _completeness(cache, begun, until, counted).problem():
+    if problem := _completeness(cache, until, counted).problem():
         return assess(policy, Evidence(problem=problem, source=Source.LOGS))
     evidence = arrange_log(rollout.windows, rollout.stable, rollout.candidate, new, reader.until, until)
     cache.assessment = assess(policy, evidence, cache.assessment)
@@ -93,11 +98,9 @@ def _share(cache: LogCache, counted: dict[datetime, int], span: timedelta) -> fl
     return share
 
 
-def _completeness(
-    cache: LogCache, begun: datetime, until: datetime, counted: dict[datetime, int]
-) -> Completeness:
+def _completeness(cache: LogCache, until: datetime, counted: dict[datetime, int]) -> Completeness:
     """Compare log and metrics in the minutes that both know in whole."""
-    oldest = max(begun + MINUTE, until - COMPARED)
+    oldest = max(cache.begun + MINUTE, until - COMPARED) if cache.begun else until
     for minute in [minute for minute in cache.logged if minute < oldest]:
         del cache.logged[minute]
     both = [minute for minute in counted if oldest + MINUTE <= minute <= until]

@@ -137,6 +137,7 @@ class CloudRunGateway(CloudRun):
             latest_ready=short_name(service.latest_ready_revision),
             latest_created=short_name(service.latest_created_revision),
             annotations=dict(service.annotations),
+            address=service.uri,
             addresses={status.tag: status.uri for status in service.traffic_statuses if status.tag},
             ingress=_INGRESS.get(service.ingress, ALL_INGRESS),
             has_default_url=not service.default_uri_disabled,

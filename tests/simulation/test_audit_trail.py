@@ -32,7 +32,7 @@ def trail_of(world: World) -> list[Transition]:
 
 
 def replayed(world: World) -> list[Replayed]:
-    return list(replay(world.outside.metrics, trail_of(world)))
+    return list(replay(world.outside, trail_of(world)))
 
 
 def told(world: World) -> list[str]:
@@ -270,7 +270,7 @@ def test_another_policy_is_said_to_decide_otherwise(world: World) -> None:
     *_, harmed = trail_of(world)
     assert harmed.event is Event.HARMED
     blind = a_policy(**QUICK | {"guards": {"errors": {"observe": True}}})
-    (again,) = replay(world.outside.metrics, [tampered(harmed, policy=blind)])
+    (again,) = replay(world.outside, [tampered(harmed, policy=blind)])
     assert again.differs
     assert again.decision
     assert again.decision.rollout.phase is not Phase.ROLLED_BACK
@@ -282,7 +282,7 @@ def test_of_metrics_that_cannot_be_read_today_nothing_is_told(world: World) -> N
     *_, harmed = trail_of(world)
     fault = {"kind": "error", "method": "ListTimeSeries", "code": "PERMISSION_DENIED"}
     world.local.fault_of(fault)
-    (again,) = replay(world.outside.metrics, [harmed])
+    (again,) = replay(world.outside, [harmed])
     assert not again.differs
     assert "monitoring.timeSeries.list" in again.problem
 
@@ -298,7 +298,7 @@ def test_an_entry_that_was_changed_is_said_to_differ_and_one_that_cannot_be_read
     entries[3] = replace(entries[3], payload=changed)
     entries[4] = replace(entries[4], payload={"hello": "world"})
     entries[5] = replace(entries[5], cut="the payload")
-    again = list(replay(world.outside.metrics, transitions_of(entries)))
+    again = list(replay(world.outside, transitions_of(entries)))
     assert [each.differs for each in again] == [False, False, False, True]
 
 

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from builders import a_policy
-from world import World, a_world
+from world import SERVICE, World, a_world
 
 from controller.core.assessment import Assessment
 from controller.core.evidence import Source
 from controller.core.policy import Policy
 from controller.core.rollout import Phase
 from controller.emulator.settings import SimulatedLogs
+from controller.engine.audit import transitions_of
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
+from controller.engine.replay import replay
 
 QUIET = 10 / 3600
 """Ten requests an hour."""
@@ -179,3 +181,17 @@ def test_a_log_that_is_not_whole_is_said_to_be_and_decides_nothing() -> None:
         problems = {each.problem for seen in world.seen for each in others(seen, Source.LOGS)}
         told = "the request logs cannot be read: they are excluded from the log"
         assert any(problem.startswith(told) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"ERROR_SHARE": "1", "PROBE_ERROR_SHARE": "0"}], ids=["good", "harmful to users"]
+)
+def test_what_was_decided_on_probes_and_the_log_is_decided_again_the_same(knobs: dict[str, Any]) -> None:
+    with quiet_world(rps=2) as world:
+        world.pin()
+        world.deploy(**knobs)
+        followed = world.roll_out(portal())
+        assert followed.rollout.phase is (Phase.ROLLED_BACK if knobs else Phase.PROMOTED)
+        again = list(replay(world.outside, transitions_of(world.outside.audit_log.read_entries(SERVICE))))
+        assert len(again) > 3
+        assert [(each.differs, each.problem) for each in again] == [(False, "")] * len(again)
