@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from controller.cli.power_views import Point
-    from controller.core.mistakes import PolicyInvalid
     from controller.core.policy import Policy
     from controller.simulation.users import Latency, Users
 
@@ -66,7 +65,7 @@ def simulate(
     from controller.gateways.policy_files import read_policy
 
     configure_logs()
-    wanted, notes = _without_custom(read_policy(policy))
+    wanted, notes = _drawable(read_policy(policy))
     users = _users(rps, errors, candidate_errors, latency, candidate_latency)
     if sweep and candidate_errors:
         raise typer.BadParameter(
@@ -103,17 +102,24 @@ def _more_and_more_errors(users: "Users") -> "Iterator[Point]":
         yield Point(failing, f"x{factor:g}", f"{percent_text(errors)} errors")
 
 
-def _without_custom(policy: "Policy") -> tuple["Policy", list[str]]:
-    """Leave guards out that rest on metrics which nobody can draw."""
+def _drawable(policy: "Policy") -> tuple["Policy", list[str]]:
+    """Leave out what rests on what nobody can draw."""
+    from controller.core.mistakes import PolicyInvalid
     from controller.core.policy import parse_policy, policy_as_plain
 
-    if not policy.guards.custom:
-        return policy, []
-    plain = policy_as_plain(policy)
-    plain["guards"] = {name: guard for name, guard in plain["guards"].items() if name != "custom"}
+    plain = policy_as_plain(policy.model_copy(update={"auto": None}))
+    left_out = [name for name in ("probes", "request_logs") if getattr(policy, name)]
+    left_out += [f"guards.{name}" for name in ("startup", "capacity") if getattr(policy.guards, name)]
+    notes = [f"without {', '.join(left_out)}: that cannot be drawn"] if left_out else []
+    plain |= {"probes": [], "request_logs": "off"}
+    plain["guards"] = {name: plain["guards"][name] for name in ("errors", "latency")}
     names = ", ".join(policy.guards.custom)
+    if names:
+        notes.append(f"without the custom guards ({names}): their metrics cannot be drawn")
+    if policy.auto:
+        notes.append("with the default steps: those that fit are chosen by a service's own rate")
     try:
-        return parse_policy(plain), [f"without the custom guards ({names}): their metrics cannot be drawn"]
+        return parse_policy(plain), notes
     except PolicyInvalid:
         raise typer.BadParameter(
             f"only custom guards decide in this policy ({names}), and their metrics cannot be drawn",

@@ -24,7 +24,8 @@ class LogBudget:
         self._now = now
         self._rate = self._calls = CALLS_A_MINUTE
         self._closed_for = 0.0
-        self._at = now()
+        self._at: datetime | None = None
+        """When it was asked last; the clock may be far away, and is not asked before there is need."""
 
     @property
     def rate(self) -> float:
@@ -52,7 +53,8 @@ class LogBudget:
 
     def _pass_time(self) -> None:
         now = self._now()
-        passed = max(0.0, (now - self._at).total_seconds())  # a clock that was set back takes nothing away
+        since = self._at or now
+        passed = max(0.0, (now - since).total_seconds())  # a clock that was set back takes nothing away
         minutes = max(0.0, passed - self._closed_for) / SECONDS
         self._at = now
         self._closed_for = max(0.0, self._closed_for - passed)
