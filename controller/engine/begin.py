@@ -1,12 +1,13 @@
 """The beginning of a rollout: go on with the one on record, or open a new one."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from controller.core.evidence import final_until
+from controller.core.evidence import MINUTE, final_until
 from controller.core.observation import ServiceState
 from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
 from controller.core.pause_ahead import read_pause_ahead
@@ -23,7 +24,7 @@ from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
 from controller.engine.writing import apply
-from controller.ports import ConflictError, Minutes, PermanentError
+from controller.ports import ConflictError, Minutes, PermanentError, ThrottledError
 
 log = structlog.get_logger()
 
@@ -128,9 +129,21 @@ def _check_reads(outside: Outside, rollout: Rollout) -> Traffic | None:
     outside.cloud_run.read_revision(rollout.service, rollout.candidate)
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
     read, until = _read_lately(outside, rollout.service, pair, rollout.policy)
-    if read.problems:
-        raise PermanentError("; ".join(f"{name}: {what}" for name, what in read.problems.items()))
+    known = {name for minutes in read.of.values() for minute in minutes for name in minute.sample.custom}
+    if unread := [f"{name}: {what}" for name, what in read.problems.items() if name not in known]:
+        raise PermanentError("; ".join(unread))
+    _check_logs(outside, rollout, pair)
     return traffic_of(read.of.get(rollout.stable, ()), until, rollout.policy.guards.errors)
+
+
+def _check_logs(outside: Outside, rollout: Rollout, pair: Sequence[str]) -> None:
+    """Make sure that the logs may be read which the policy wants to be read."""
+    now = outside.clock.now()
+    if rollout.policy.request_logs:
+        with suppress(ThrottledError):
+            outside.request_logs.read_requests(rollout.service, pair, now - MINUTE, now)
+    if rollout.policy.probes:
+        outside.probe_log.read_entries(rollout.service, rollout.id, now, limit=1)
 
 
 def measure_traffic(outside: Outside, service_name: str, policy: Policy) -> Traffic | None:

@@ -17,6 +17,7 @@ from controller.engine.audit import transitions_of
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
 from controller.engine.replay import replay
+from controller.ports import DeniedError
 
 QUIET = 10 / 3600
 """Ten requests an hour."""
@@ -195,3 +196,28 @@ def test_what_was_decided_on_probes_and_the_log_is_decided_again_the_same(knobs:
         again = list(replay(world.outside, transitions_of(world.outside.audit_log.read_entries(SERVICE))))
         assert len(again) > 3
         assert [(each.differs, each.problem) for each in again] == [(False, "")] * len(again)
+
+
+@pytest.mark.parametrize("fields", [{"probes": []}, {"request_logs": "off"}], ids=["log", "probes"])
+def test_without_the_permission_to_read_logs_nothing_begins_and_it_is_named(fields: dict[str, Any]) -> None:
+    with quiet_world(rps=2) as world:
+        world.pin()
+        world.deploy()
+        world.local.fault("error", method="ListLogEntries", code="PERMISSION_DENIED")
+        before = world.service().generation
+        with pytest.raises(DeniedError, match=r"logging\.logEntries\.list"):
+            world.begin(portal(**fields))
+        assert world.service().generation == before
+
+
+def test_a_log_that_is_away_for_a_while_leaves_the_metrics_to_decide() -> None:
+    with quiet_world(rps=20) as world:
+        world.pin()
+        stable = world.newest()
+        world.deploy(ERROR_SHARE="0.5", PROBE_ERROR_SHARE="0")
+        begun = world.begin(portal(probes=[]))
+        world.local.fault("error", method="ListLogEntries", code="UNAVAILABLE")
+        followed = world.follow(begun)
+        assert followed.rollout.phase is Phase.ROLLED_BACK
+        assert followed.rollout.reason.startswith("errors: ")
+        assert world.serving() == {stable: 100}
