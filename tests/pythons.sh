@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests on every supported Python that is installed beside the one of .venv: those within one
-# process that do not repeat themselves, and a part of the demo for all that takes several.
+# process that do not repeat themselves, whole rollouts, and a part of the demo for all that takes several.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ find_python() { # find_python 3.12: prints its path, from the search path or fro
     fi
 }
 
+tests='tests/core tests/contracts tests/edges tests/simulation/test_rollouts.py -m "not processes and not repeats"'
 own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 for version in 3.11 3.12 3.13; do
     [ "$version" = "$own" ] && continue
@@ -21,6 +22,6 @@ for version in 3.11 3.12 3.13; do
         continue
     fi
     echo "Python $version:"
-    make --no-print-directory tests VENV=".venv-$version" PYTHON="$python" ARGS='-m "not processes and not repeats"'
+    make --no-print-directory tests VENV=".venv-$version" PYTHON="$python" ARGS="$tests"
     ".venv-$version/bin/canary" demo --json --only errors --only broken
 done

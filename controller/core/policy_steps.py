@@ -43,8 +43,8 @@ class Hold(Part):
     requests: Count = Field(
         default=50,
         description=(
-            "Requests that each revision must have served in the step before it may pass; "
-            "less if safety is proven before."
+            "Requests that each revision must have served in the step, probes included, before it may "
+            "pass; less if safety is proven before."
         ),
     )
 
