@@ -286,7 +286,7 @@ def _ceilings(policy: Policy) -> bool:
 
 def _has_ceiling(guard: AnyGuard) -> bool:
     match guard:
-        case ErrorGuard():
+        case ErrorGuard() | CapacityGuard():
             return guard.ceiling is not None
         case LatencyGuard():
             return bool(guard.ceilings)

@@ -215,7 +215,7 @@ def _guard_test(name: str, guard: AnyGuard, sure: Sure) -> AnyGuardTest:
 
 def _share_test(
     name: str,
-    guard: ErrorGuard | CustomGuard,
+    guard: ErrorGuard | CapacityGuard | CustomGuard,
     measure: Callable[[Sample], Counts | None],
     sure: Sure,
 ) -> GuardTest[Counts]:

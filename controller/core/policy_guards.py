@@ -246,18 +246,26 @@ class StartupGuard(LatencyGuard):
     """Compares how long instances take to start; written short as `20s`, which is the ceiling of p95."""
 
 
-class CapacityGuard(ErrorGuard):
-    """Compares the share of requests that the platform refuses for want of an instance."""
+class CapacityGuard(Part):
+    """Compares what the platform refuses for want of an instance; written short as `5%`, its ceiling."""
 
-    codes: Codes = Field(
-        default=("429", "500", "503"), description="Response codes that the platform refuses with."
+    tolerance: Tolerance = Field(
+        default=_SHARE_TOLERANCE,
+        description="How many more refusals than stable the candidate may have.",
     )
     ceiling: Ceiling = Field(
-        default=0.05, description="Share of refusals that the candidate may not exceed; off for none."
+        default=0.05,
+        description="Share of refusals that the candidate may not exceed; off for none.",
     )
+    observe: Switch = Field(default=False, description="Whether the guard only reports and never decides.")
+
+    @classmethod
+    def _read(cls, value: object) -> Fields:
+        fields = {} if is_on(value) else fields_of(value, "ceiling", "a share, a mapping, on or off")
+        return _with_tolerance(fields, _SHARE_TOLERANCE)
 
 
-AnyGuard = ErrorGuard | LatencyGuard | CustomGuard
+AnyGuard = ErrorGuard | LatencyGuard | CapacityGuard | CustomGuard
 
 
 class Guards(Part):
