@@ -41,8 +41,8 @@ RECURS = 0.6
 WAITING = {"ceiling": None, "tolerance": Tolerance(factor=1.25, points=0.2)}
 """What is compared of the minutes in which requests wait for an instance: now and then they may."""
 
-_OFTEN_SILENT = {"startup", "room"}
-"""Guards on what happens now and then: instances that start, requests that wait."""
+_OFTEN_SILENT = {"startup", "room", "probe latency"}
+"""Guards on what happens now and then: instances that start, requests that wait, pairs that both answer."""
 
 COMPARISON_SHARE = 0.75
 """The comparison's part of a guard's evidence where there are ceilings, too; they share the rest."""
@@ -175,8 +175,10 @@ def _guards(policy: Policy) -> Mapping[Source, Mapping[str, AnyGuard]]:
     errors, latency, named = policy.guards.errors, policy.guards.latency, policy.guards.named
     logged, probed = policy.request_logs is not None, bool(policy.probes)
     logs = {"logged errors": errors, "logged latency": latency, "capacity": policy.guards.capacity}
-    failing = (errors or ErrorGuard()).model_copy(update={"codes": ("5xx",)})
-    probes = {"probes": failing, "probe latency": latency}
+    # What both fail is nobody's fault: of pairs, only the comparison means something.
+    failing = (errors or ErrorGuard()).model_copy(update={"codes": ("5xx",), "ceiling": None})
+    slower = latency and latency.model_copy(update={"ceilings": {}})
+    probes = {"probes": failing, "probe latency": slower}
     metrics = {"room" if name == "capacity" else name: guard for name, guard in named.items()}
     return {
         Source.METRICS: metrics,

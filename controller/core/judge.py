@@ -160,7 +160,8 @@ def _account(policy: Policy, weighed: Sequence[Assessment]) -> _Account:
 def _is_proven(assessment: Assessment, account: _Account) -> bool:
     """Tell whether the safety of all that decides here is shown."""
     alone = assessment.alone
-    limits = [limit for test in assessment.guards if test.decides for limit in _limits(test, alone=alone)]
+    proving = [test for test in assessment.guards if test.decides and not test.may_be_silent]
+    limits = [limit for test in proving for limit in _limits(test, alone=alone)]
     return bool(limits) and all(limit.log_safety >= account.needed_safety for limit in limits)
 
 
@@ -187,7 +188,7 @@ class _Case:
     def is_silent(self) -> bool:
         """Whether it has nothing to say, and others speak in its place."""
         if self.test.may_be_silent:
-            return not self.candidate.total
+            return not self.candidate.total or not (self.alone or self.stable.total)
         stands_in = self.probed is not None and self.probed.candidate.requests > 0
         return self.assessment.source is Source.METRICS and stands_in and not self.candidate.total
 
@@ -297,6 +298,8 @@ def _of_missing_proof(case: _Case) -> _Said | None:
     needed = case.account.needed_safety
     if case.policy.advance_on is not AdvanceOn.PROVEN or least.log_safety >= needed:
         return None
+    if case.assessment.source is not Source.METRICS or case.test.may_be_silent:
+        return None  # proof takes many requests, which these never have
     need = need_for_safety(least, needed, case.stable, case.candidate, case.assessment.minutes)
     words = f"not shown yet to stay within {least.least_shown}: {need_text(need)}"
     return _Said(VerdictValue.UNSURE, _joined(words, _ruled_out(case)), need)

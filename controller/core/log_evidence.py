@@ -10,7 +10,7 @@ from controller.core.counts import Histogram
 from controller.core.evidence import BLOCK, Evidence, Sample, Source, Stage, Tick, Window
 from controller.core.request_log import LoggedRequest, RequestLog
 
-OVERLAP = timedelta(seconds=60)
+OVERLAP = timedelta(seconds=20)
 """So much of what was read before is read again, for entries that came late."""
 REMEMBERED = timedelta(hours=2)
 """How long an instance is remembered after its start; it is warm long before."""

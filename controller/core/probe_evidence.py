@@ -68,13 +68,15 @@ def _is_in(time: datetime, window: Window, since: datetime | None) -> bool:
 
 
 def _tick(pair: Pair) -> Tick:
-    return Tick(pair.time, _sample(pair.stable), _sample(pair.candidate))
+    """Return a pair as a tick; latencies are compared only where both answered the same well."""
+    timed = pair.candidate.ok and pair.stable is not None and pair.stable.ok
+    return Tick(pair.time, _sample(pair.stable, timed=timed), _sample(pair.candidate, timed=timed))
 
 
-def _sample(answer: Answer | None) -> Sample:
+def _sample(answer: Answer | None, *, timed: bool) -> Sample:
     if answer is None:
         return Sample()
-    latencies = histogram([answer.seconds * 1000]) if answer.ok else None
+    latencies = histogram([answer.seconds * 1000]) if timed else None
     return Sample({GOOD if answer.ok else BAD: 1}, latencies)
 
 

@@ -13,7 +13,7 @@ from controller.core.observation import ServiceState
 from controller.core.probe_evidence import Asked, without_probes
 from controller.core.rollout import Rollout
 from controller.engine.outside import Outside
-from controller.engine.probing import ProbeCache, assess_probes
+from controller.engine.probing import ProbeCache, assess_probes, recall_probes
 from controller.engine.request_log import COMPARED, LogCache, assess_log
 from controller.ports import CanaryError, Metrics, Minutes
 
@@ -39,17 +39,21 @@ class EvidenceCache:
     log: LogCache = field(default_factory=LogCache)
     probes: ProbeCache = field(default_factory=ProbeCache)
     asked: dict[str, list[Asked]] = field(default_factory=dict)
-    """Of each revision, the probes that are not taken off the metrics yet, and how many pairs there were."""
-    pairs: int = 0
+    """Of each revision, the probes that are not taken off the metrics yet."""
+    reads_log: bool = True
+    """Whether the request log is read; who looks now and then does not: each time would be a new test."""
 
     def turn_to(self, rollout: Rollout) -> None:
         """Forget what is of another rollout, or of other windows: two controllers' clocks may differ."""
         if self.rollout == rollout.id and self._fits(rollout):
             return
         if self.rollout != rollout.id:
-            self.log, self.probes = LogCache(), ProbeCache()
+            self.log = LogCache()
         self.rollout, self.until, self.assessment, self.counted = rollout.id, None, None, {}
-        self.asked, self.pairs = {}, 0
+        self.asked, self.probes = (
+            {},
+            ProbeCache(),
+        )  # the metrics are read anew, and so is what to take off them
 
     def _fits(self, rollout: Rollout) -> bool:
         if self.until is None or self.assessment is None or self.assessment.problem:
@@ -68,12 +72,14 @@ def weigh(
 ) -> tuple[Assessment, tuple[Assessment, ...]]:
     """Return what the metrics say, and what else there is: the request log, and the answers to probes.
 
-    Probes that are due are asked first, where it `asks`.
+    Probes that are due are asked last, where it `asks`, and only as long as there is something to find out.
     """
     cache.turn_to(rollout)
-    probes = assess_probes(outside, service, rollout, cache.probes, now, asks=asks)
+    recall_probes(outside, rollout, cache.probes)
     metrics = assess_rollout(outside.metrics, rollout, cache, now)
-    logged = assess_log(outside, rollout, cache.log, now, cache.counted)
+    logged = assess_log(outside, rollout, cache.log, now, cache.counted) if cache.reads_log else None
+    is_shown = any(each and each.harmed is not None for each in (metrics, logged))
+    probes = assess_probes(outside, service, rollout, cache.probes, now, asks=asks and not is_shown)
     return metrics, tuple(each for each in (logged, probes) if each)
 
 
@@ -113,11 +119,11 @@ def _users(
     rollout: Rollout, cache: EvidenceCache, read: Minutes
 ) -> tuple[Sequence[Minute], Sequence[Minute]]:
     """Return the minutes of stable and of the candidate, without our own probes."""
-    for pair in (cache.probes.pairs or [])[cache.pairs :]:
+    for pair in cache.probes.fresh:
         cache.asked.setdefault(rollout.candidate, []).append((pair.time, pair.candidate))
         if pair.stable:
             cache.asked.setdefault(rollout.stable, []).append((pair.time, pair.stable))
-    cache.pairs = len(cache.probes.pairs or ())
+    cache.probes.fresh = []
     users: dict[str, Sequence[Minute]] = {}
     for revision, minutes in read.of.items():
         users[revision], cache.asked[revision] = without_probes(minutes, cache.asked.get(revision, ()))

@@ -1,6 +1,5 @@
 """The health of a service at rest: judged, and acted upon where the policy says so and nobody else has."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -9,13 +8,14 @@ import structlog
 from controller.core.decision import Command
 from controller.core.evidence import Sample
 from controller.core.health import HealthValue, HealthVerdict, judge_health, unreadable
-from controller.core.observation import RevisionState, ServiceState
+from controller.core.observation import ALL_INGRESS, RevisionState, ServiceState
 from controller.core.opening import NothingToDo, open_rollback
 from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
 from controller.core.policy import Policy
 from controller.core.policy_choices import OnHarm
 from controller.core.policy_probes import Probe
+from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase, Rollout, command_id
 from controller.core.traffic import ALL, tags_of
 from controller.engine.begin import open_on
@@ -38,7 +38,7 @@ class HealthMemory:
 
     reported: bool = False
     asked_at: datetime | None = None
-    complaints: tuple[str, ...] = ()
+    complaints: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _complaints(
     now = outside.clock.now()
     every = min(probe.every for probe in policy.probes)
     if memory.asked_at is None or now - memory.asked_at >= every:
-        memory.complaints = tuple(_asked(outside, address, policy.probes))
+        memory.complaints = _asked(outside, service, address, policy.probes)
         memory.asked_at = now
     return memory.complaints
 
@@ -178,17 +178,39 @@ def _address(service: ServiceState, revision: str) -> str:
     return next(filter(None, (service.addresses.get(tag) for tag in tags)), service.address)
 
 
-def _asked(outside: Outside, address: str, probes: tuple[Probe, ...]) -> Iterator[str]:
-    """Yield a complaint for each probe that is not answered well in three attempts."""
+def _asked(
+    outside: Outside, service: ServiceState, address: str, probes: tuple[Probe, ...]
+) -> tuple[str, ...] | None:
+    """Return a complaint for each probe that the revision does not answer well in three attempts.
+
+    None where nothing can be said of it, as we could not ask.
+    """
     begun = outside.clock.now()
+    complaints, could_ask = [], True
     for probe in probes:
-        for attempt in range(PROBE_ATTEMPTS):
-            answer = outside.probes.ask(address, probe)
-            if answer.ok:
-                break
-            if outside.clock.now() - begun > PROBE_BUDGET or attempt == PROBE_ATTEMPTS - 1:
-                yield answer.problem
-                break
-            outside.clock.sleep(PROBE_PAUSE)
+        answer = _tried(outside, address, probe, begun)
+        if not answer.ok and _is_of_the_revision(answer, service):
+            complaints.append(answer.problem)
+        elif not answer.ok:
+            could_ask = False
+            log.warning("a probe says nothing of the revision", service=service.name, why=answer.problem)
         if outside.clock.now() - begun > PROBE_BUDGET:
             break
+    return tuple(complaints) if complaints or could_ask else None
+
+
+def _tried(outside: Outside, address: str, probe: Probe, begun: datetime) -> Answer:
+    """Return the first good answer of three attempts, or the last one."""
+    answer = outside.probes.ask(address, probe)
+    for _ in range(PROBE_ATTEMPTS - 1):
+        if answer.ok or outside.clock.now() - begun > PROBE_BUDGET:
+            break
+        outside.clock.sleep(PROBE_PAUSE)
+        answer = outside.probes.ask(address, probe)
+    return answer
+
+
+def _is_of_the_revision(answer: Answer, service: ServiceState) -> bool:
+    """Tell whether an answer blames the revision: not where we could not ask, or were not let in."""
+    turned_away = {401, 403} if service.ingress == ALL_INGRESS else {401, 403, 404}
+    return answer.status != 0 and answer.status not in turned_away

@@ -1,6 +1,7 @@
 """Probing: our own requests to both revisions, asked when they are due, and kept for whoever goes on."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,10 +20,8 @@ log = structlog.get_logger()
 
 BUDGET = timedelta(seconds=60)
 """How long a pass may ask; what is left is asked at the next one."""
-MOST_PAIRS = 10_000
-"""Of one rollout, that are read back."""
-KEPT = timedelta(minutes=30)
-"""How long pairs are kept that are weighed: until Cloud Monitoring has counted them, too."""
+MOST_PAIRS = 2_000
+"""Of one rollout, the newest, that are read back."""
 
 
 @dataclass
@@ -30,13 +29,23 @@ class ProbeCache:
     """What a controller keeps of a rollout's probes from pass to pass."""
 
     pairs: list[Pair] | None = None
-    """None before those of other controllers were read."""
+    """Those that are not weighed yet; None before those of other controllers were read."""
+    fresh: list[Pair] = field(default_factory=list)
+    """Those that are not taken off the metrics yet."""
     until: datetime | None = None
     assessment: Assessment | None = None
     asked: dict[str, datetime] = field(default_factory=dict)
     """The newest turn of each probe."""
     unkept: list[Pair] = field(default_factory=list)
     """What could not be put into the log yet."""
+
+
+def recall_probes(outside: Outside, rollout: Rollout, cache: ProbeCache) -> None:
+    """Read back, once, what controllers before have asked."""
+    if rollout.policy.probes and cache.pairs is None:
+        cache.pairs = _read_back(outside, rollout)
+        cache.fresh = list(cache.pairs)
+        cache.asked = {pair.name: pair.time for pair in cache.pairs}
 
 
 def assess_probes(
@@ -46,16 +55,18 @@ def assess_probes(
     policy = rollout.policy
     if not policy.probes:
         return None
-    if cache.pairs is None:
-        cache.pairs = _read_back(outside, rollout)
-        cache.asked = {pair.name: pair.time for pair in cache.pairs}
+    recall_probes(outside, rollout, cache)
     problem = _problem(service, rollout)
     if asks and not problem:
-        cache.pairs += _ask_due(outside, service, rollout, cache, now)
-        _keep(outside, rollout, cache)
-    if not cache.pairs and problem:
+        news = _ask_due(outside, service, rollout, cache, now)
+        cache.fresh += news
+        cache.pairs = [*(cache.pairs or ()), *news]
+        _keep(outside, rollout, cache, news)
+    pairs = cache.pairs or []
+    if cache.assessment is None and not pairs and problem:
         return assess(policy, Evidence(problem=problem, source=Source.PROBES))
-    known = [pair for pair in cache.pairs if pair.time <= now]  # all but where a replay looks back
+    known = [pair for pair in pairs if pair.time <= now]  # all but where a replay looks back
+    cache.pairs = [pair for pair in pairs if pair.time > now]
     cache.assessment = assess(policy, arrange_probes(rollout.windows, known, cache.until), cache.assessment)
     cache.until = max((pair.time for pair in known), default=cache.until)
     return cache.assessment
@@ -100,12 +111,9 @@ def _pair(outside: Outside, service: ServiceState, rollout: Rollout, probe: Prob
     return Pair(turn, probe.name, answers["candidate"], answers.get("stable"))
 
 
-def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache) -> None:
+def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache, news: Sequence[Pair]) -> None:
     """Put pairs into the log; what fails is tried again at the next pass."""
-    known = {pair.time for pair in cache.unkept}
-    news = [pair for pair in cache.pairs or () if cache.until is None or pair.time > cache.until]
-    cache.unkept += [pair for pair in news if pair.time not in known]
-    cache.unkept = cache.unkept[-MOST_PAIRS:]
+    cache.unkept = [*cache.unkept, *news][-MOST_PAIRS:]
     if not cache.unkept:
         return
     try:

@@ -1,6 +1,6 @@
 """The request log of a rollout, read in small pieces and weighed as it comes: harm is seen in seconds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,8 +21,8 @@ from controller.ports import CanaryError, ThrottledError
 
 log = structlog.get_logger()
 
-AT_ONCE = 2000
-"""Entries that one reading should have; of more, only a share is asked for."""
+AT_ONCE = 800
+"""Entries that one reading should have, which is a single call; of more, only a share is asked for."""
 HORIZON = timedelta(hours=2)
 """How far back a controller that begins reads the log; what is older is in the metrics."""
 COMPARED = timedelta(hours=1)
@@ -38,6 +38,8 @@ class LogCache:
     """From when on the log is known without a gap."""
     assessment: Assessment | None = None
     share: float = 1.0
+    most: float = 1.0
+    """The share of which there were not too many."""
     logged: dict[datetime, float] = field(default_factory=dict)
     """Requests that reached an instance, by the end of their minute."""
 
@@ -58,10 +60,14 @@ def assess_log(
     until = last_block(now, policy.request_logs.delay)
     if until <= reader.until:
         return cache.assessment
-    cache.share = _share(cache, counted, until - reader.since())
+    share = _share(cache, counted, until - reader.since())
+    if share != cache.share:  # what was not in the other share must not be taken for late
+        cache.share, reader = share, replace(reader, seen={})
+        since = reader.until
+    else:
+        since = max(reader.since(), cache.begun or begun)
     try:
         pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-        since = max(reader.since(), cache.begun or begun)
         read = outside.request_logs.read_requests(rollout.service, pair, since, until, share=cache.share)
     except ThrottledError:
         return cache.assessment  # a little later will do
@@ -69,9 +75,9 @@ def assess_log(
         log.warning("request log unreadable", service=rollout.service, error=str(error))
         return assess(policy, Evidence(problem=str(error), source=Source.LOGS))
     if read.cut:  # more than can be read at once: ask for less from now on
-        log.info("request log too long, reading a part of it", service=rollout.service, share=cache.share / 4)
-        cache.share /= 4
-        cache.reader, cache.begun = Reader(until), until
+        cache.most = cache.share / 4
+        log.info("request log too long, reading a part of it", service=rollout.service, share=cache.most)
+        cache.reader, cache.begun = Reader(until, cold=reader.cold), until
         return cache.assessment
     cache.begun = cache.begun or begun
     cache.reader, new = take_in(reader, read, until)
@@ -89,13 +95,13 @@ def assess_log(
 def _share(cache: LogCache, counted: dict[datetime, int], span: timedelta) -> float:
     """Return the share to ask for, a half of a half and so on, so that a reading is not too long."""
     if not counted:
-        return cache.share
+        return min(cache.share, cache.most)
     newest = sorted(counted)[-5:]
     expected = sum(counted[minute] for minute in newest) / len(newest) * (span / MINUTE)
     share = 1.0
     while share * expected > AT_ONCE:
         share /= 2
-    return share
+    return min(share, cache.most)
 
 
 def _completeness(cache: LogCache, until: datetime, counted: dict[datetime, int]) -> Completeness:

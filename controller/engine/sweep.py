@@ -11,7 +11,7 @@ from controller.core.evidence import floor_minute
 from controller.core.observation import ServiceState
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Rollout
-from controller.engine.evidence import HISTORY
+from controller.engine.evidence import HISTORY, EvidenceCache
 from controller.engine.health import HealthMemory, ServiceHealth, check_health, is_watched
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
@@ -24,6 +24,9 @@ log = structlog.get_logger()
 FRESH = timedelta(seconds=10)
 """How long a list of services says how they are; a decision on an older one would take what has become of a
 split since for one that is not taken over."""
+
+TOGETHER = timedelta(hours=3)
+"""How far back the metrics of several rollouts are read in one call."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ class ServiceMemory:
 class Memories:
     """What a controller keeps of all services from sweep to sweep; of none that is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lasting: bool = True) -> None:
+        """Keep it for sweeps to come; a single one, for which nothing lasts, reads no request log."""
         self._of: dict[str, ServiceMemory] = {}
+        self._lasting = lasting
 
     def turn_to(self, services: Iterable[str]) -> None:
         """Forget all other services."""
@@ -60,7 +65,11 @@ class Memories:
 
     def of(self, service: str) -> ServiceMemory:
         """Return what is kept of a service."""
-        return self._of.get(service) or ServiceMemory()
+        return self._of.get(service) or self.new()
+
+    def new(self) -> ServiceMemory:
+        """Return what is known of a service at first."""
+        return ServiceMemory(Memory(EvidenceCache(reads_log=self._lasting)))
 
 
 def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Memories | None = None) -> None:
@@ -71,11 +80,11 @@ def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Mem
     listed = until_it_works(outside, AT_FIRST, outside.cloud_run.list_services)
     listed_at = outside.clock.now()
     services = [service for service in listed if ANNOTATION in service.annotations]
-    memories = memories or Memories()
+    memories = memories or Memories(lasting=False)
     memories.turn_to(service.name for service in services)
     rollouts = {service.name: rollout for service in services if (rollout := _readable(service))}
     one = _Sweep(
-        replace(outside, metrics=SharedMetrics(outside.metrics, _since(rollouts, memories))),
+        replace(outside, metrics=SharedMetrics(outside.metrics, _since(rollouts, memories, listed_at))),
         HealthMetrics(
             outside.metrics, [each.policy for each in rollouts.values() if is_watched(each)], listed_at
         ),
@@ -96,14 +105,16 @@ def _readable(service: ServiceState) -> Rollout | None:
         return None
 
 
-def _since(rollouts: Mapping[str, Rollout], memories: Memories) -> dict[str, datetime]:
+def _since(rollouts: Mapping[str, Rollout], memories: Memories, now: datetime) -> dict[str, datetime]:
     """Return from when on the plain metrics of each service under way will be asked for."""
-    return {
+    wanted = {
         name: _known_until(rollout, memories.of(name).rollout)
         or floor_minute(rollout.windows[0].start) - HISTORY
         for name, rollout in rollouts.items()
         if needs_evidence(rollout) and not rollout.policy.guards.custom
     }
+    # One that has lasted for long must not make all others read as far back.
+    return {name: since for name, since in wanted.items() if now - since <= TOGETHER}
 
 
 def _known_until(rollout: Rollout, memory: Memory) -> datetime | None:
@@ -123,7 +134,7 @@ class _Sweep:
         try:
             seen = _passed(self.outside, service, memory.rollout, is_fresh=is_fresh)
             if seen.was_over and not seen.unlogged:
-                memory.rollout = Memory()  # nothing of it is needed any more
+                memory.rollout = self.memories.new().rollout  # nothing of it is needed any more
             return Checked(service.name, seen, health=self._health(seen, memory.health))
         except NotFoundError:
             return Checked(service.name)

@@ -37,10 +37,15 @@ def watch(
 ) -> None:
     """Sweep again and again; what fails is logged, and tried again at the next turn."""
     memories = Memories()
+
+    def beating(checked: Checked) -> None:
+        pulse.last = outside.clock.now()  # one service may take minutes, and that is no sign of trouble
+        on_checked(checked)
+
     while True:
         begun = outside.clock.now()
         try:
-            sweep(outside, on_checked, memories)
+            sweep(outside, beating, memories)
             pulse.last = outside.clock.now()
             on_swept()
         except CanaryError as error:

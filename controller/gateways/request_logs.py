@@ -100,10 +100,8 @@ class RequestLogGateway(RequestLogs):
         """Return the entries, and whether there are more of them; a page may be empty and not be the last."""
         pages = self._caller.pages(self._list, request, doing=doing, permission="logging.logEntries.list")
         found: dict[tuple[str, int, int], Any] = {}
-        for number in range(PAGES_A_READ):
-            if wait := self._budget.wait():
-                if number:  # the pages so far are worth having
-                    break
+        for _ in range(PAGES_A_READ):
+            if wait := self._budget.wait():  # the pages so far would not be all of them
                 raise self._exhausted(doing, wait)
             page = self._next(pages)
             for entry in types.ListLogEntriesResponse.pb(page).entries:

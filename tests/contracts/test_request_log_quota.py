@@ -130,13 +130,13 @@ def test_all_readings_share_one_budget(google: Google, budget: LogBudget) -> Non
         read_now(google, budget)
 
 
-def test_what_was_read_before_the_budget_was_used_up_is_kept(google: Google, budget: LogBudget) -> None:
+def test_a_reading_that_uses_the_budget_up_in_the_middle_is_none(google: Google, budget: LogBudget) -> None:
+    """A part of a log, the oldest entries of it, would be taken for the whole."""
     many(google, PAGE_SIZE + 1)
     for _ in range(int(CALLS_A_MINUTE) - 1):
         budget.spend()
-    found = read_now(google, budget)
-    assert found.cut
-    assert len(found.requests) == PAGE_SIZE
+    with pytest.raises(ThrottledError):
+        read_now(google, budget)
 
 
 def test_tries_are_counted_too(google: Google, budget: LogBudget) -> None:

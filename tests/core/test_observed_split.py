@@ -68,3 +68,18 @@ def test_each_step_is_asked_anew() -> None:
         for n in range(9)
     )
     assert not assess(POLICY, Evidence((Stage(25, short), Stage(50, fine)))).split.is_short
+
+
+def test_a_candidate_that_was_slow_to_scale_is_let_on_when_it_gets_its_share() -> None:
+    assert seen(50, [10] * 5).split.is_short
+    assert seen(50, [10] * 5 + [50] * 4).split.is_short is False
+    assert judge(POLICY, POLICY.hold, seen(50, [10] * 5 + [50] * 10)).value is VerdictValue.PASS
+
+
+def test_a_guard_on_starts_waits_for_nobody_where_only_the_candidate_starts_instances() -> None:
+    policy = a_policy(guards={"startup": "on", "latency": "off"})
+    starting = replace(a_sample(100), startups=a_sample(1).latencies)
+    ticks = tuple(Tick(NOW + n * MINUTE, a_sample(100), starting) for n in range(20))
+    assert (
+        judge(policy, policy.hold, assess(policy, Evidence((Stage(50, ticks),)))).value is VerdictValue.PASS
+    )

@@ -1,13 +1,16 @@
 """Evidence from probes: turns, pairs, and metrics without what we asked ourselves."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
-from builders import NOW, a_sample
+from builders import NOW, a_policy, a_sample, some_evidence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.assessment import assess
 from controller.core.evidence import MINUTE, Minute, Sample, Source, Window
+from controller.core.judge import Verdict, VerdictValue, judge
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import (
     Answer,
@@ -139,3 +142,46 @@ def test_in_any_readings_exactly_the_users_are_left(
 
 def _is_in(at: datetime, number: int) -> bool:
     return number * MINUTE <= at - NOW < (number + 1) * MINUTE
+
+
+def test_latencies_are_compared_only_where_both_answered_the_same_well() -> None:
+    pairs = [Pair(NOW, "GET /", GOOD, BAD), Pair(NOW + SECOND, "GET /", GOOD, GOOD)]
+    (stage,) = arrange_probes((Window(5, NOW),), pairs).stages
+    assert [bool(tick.candidate.latencies) for tick in stage.ticks] == [False, True]
+
+
+# --- judged ---
+
+
+def judged(candidate: Answer, stable: Answer, pairs: int, **fields: Any) -> Verdict:
+    """Judge so many pairs, a minute apart, beside as many minutes of users who meet no errors."""
+    policy = a_policy(probes="/", **fields)
+    asked_ = [Pair(NOW + number * MINUTE, "GET /", candidate, stable) for number in range(pairs)]
+    probes = assess(policy, arrange_probes((Window(50, NOW),), asked_))
+    users = some_evidence(a_sample(100), a_sample(100), minutes=pairs, percent=50)
+    return judge(policy, policy.hold, assess(policy, users), [probes])
+
+
+def test_pairs_that_the_candidate_alone_fails_show_harm_soon() -> None:
+    verdict = judged(BAD, GOOD, 10)
+    assert verdict.value is VerdictValue.FAIL
+    assert "probes: candidate 100 % failed of" in verdict.reason
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 4, 5, 8, 60])
+def test_pairs_that_both_fail_are_nobodys_fault(pairs: int) -> None:
+    assert judged(BAD, BAD, pairs).value is not VerdictValue.FAIL
+
+
+def test_slow_answers_of_both_are_nobodys_fault() -> None:
+    slow = Answer(True, 200, 2.0)
+    verdict = judged(slow, slow, 30, guards={"latency": {"ceilings": {"p95": "300ms"}}})
+    assert verdict.value is VerdictValue.PASS
+
+
+def test_proof_is_asked_of_the_users_alone() -> None:
+    many = some_evidence(a_sample(5000), a_sample(5000), minutes=60, percent=50)
+    policy = a_policy(probes="/", advance_on="proven")
+    pairs = [Pair(NOW + number * MINUTE, "GET /", GOOD, GOOD) for number in range(60)]
+    probes = assess(policy, arrange_probes((Window(50, NOW),), pairs))
+    assert judge(policy, policy.hold, assess(policy, many), [probes]).value is VerdictValue.PASS

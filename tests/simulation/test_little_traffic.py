@@ -221,3 +221,26 @@ def test_a_log_that_is_away_for_a_while_leaves_the_metrics_to_decide() -> None:
         assert followed.rollout.phase is Phase.ROLLED_BACK
         assert followed.rollout.reason.startswith("errors: ")
         assert world.serving() == {stable: 100}
+
+
+def test_each_answer_to_a_probe_is_kept_once_however_many_controllers_there_are(world: World) -> None:
+    world.deploy()
+    begun = world.begin(portal())
+    writes: list[int] = []
+    for _ in range(6):
+        with pytest.raises(DiedError):
+            world.follow(begun, die_in_the_step)
+        world.wait(60)
+        writes.append(len(world.outside.probe_log.read_entries(SERVICE)))
+    assert writes == sorted(writes)
+    assert writes[-1] - writes[0] <= len(writes)
+
+
+def die_in_the_step(seen: Pass) -> None:
+    if (
+        seen.rollout
+        and seen.rollout.percent == 50
+        and seen.rollout.observed_at
+        and others(seen, Source.PROBES)
+    ):
+        raise DiedError
