@@ -167,6 +167,10 @@ class Probes(Protocol):
         """Ask the revision at this address once."""
         ...
 
+    def lacking(self, probe: Probe) -> str:
+        """Return what is missing here to ask this at all; "" where nothing is."""
+        ...
+
     def warm_up(self, address: str, probe: Probe, number: int) -> None:
         """Ask `number` times at once, so that instances start; the answers do not matter."""
         ...

@@ -134,7 +134,7 @@ def _obey(
             raise
         view.said(f"Nothing to do: {nothing}. {_further_back(service)}")
         raise typer.Exit(ExitCode.DONE) from None
-    hint = _further_back(service) if event is Event.ROLLBACK and not to else ""
+    hint = _further_back(service, obeyed) if event is Event.ROLLBACK and not to else ""
     _report(obeyed, view, service, hint)
     if obeyed.rollout and not obeyed.rollout.phase.is_terminal and event is not Event.PAUSE:
         view.said(f"If no controller is following it, go on with: canary rollout {service}")
@@ -148,7 +148,10 @@ def _view(*, as_json: bool) -> "View":
     return JsonView() if as_json else PlainView(Console(highlight=False, markup=False, soft_wrap=True).print)
 
 
-def _further_back(service: str) -> str:
+def _further_back(service: str, obeyed: "Obeyed | None" = None) -> str:
+    rollout = obeyed.rollout if obeyed else None
+    if rollout and rollout.stable and rollout.percent:
+        return f"To bring {rollout.stable} back: canary rollback {service} --to {rollout.stable}"
     return f"To bring an earlier revision back: canary rollback {service} --to REVISION"
 
 

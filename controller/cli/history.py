@@ -167,7 +167,7 @@ def _print_json(values: Iterable[dict[str, Any]]) -> None:
 
 def _print_table(service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
     if not rows:
-        print(f"No transition of {service} is in the audit log; entries can take a minute to be seen.")
+        print(f"No such transition of {service} is in the audit log; entries can take a minute to be seen.")
         return
     from rich.console import Console
     from rich.table import Table

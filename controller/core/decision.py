@@ -258,7 +258,8 @@ def _checked(rollout: Rollout, observation: Observation) -> Happened | None:
         if observation.smoke is None:
             return None
         if observation.smoke:
-            return Event.UNFIT, f"the smoke test failed: {'; '.join(observation.smoke)}", CONTROLLER
+            what = "the smoke test" if rollout.policy.smoke else "its probes"
+            return Event.UNFIT, f"{what} failed: {'; '.join(observation.smoke)}", CONTROLLER
     way_back = f"{rollout.stable} is ready as the way back" if rollout.stable else "no other was ever ready"
     return Event.CHECKED, f"checks passed: {way_back}", CONTROLLER
 

@@ -85,9 +85,15 @@ def judge_health(
             return verdict(HealthValue.GOOD, f"{nothing}; {answered}")
         return verdict(HealthValue.UNKNOWN, f"{nothing}; nothing can be said")
     minutes_asked = health.window // MINUTE
-    kept = [f"{_numbers(limit, samples, minutes_asked)}, within {limit.words}" for limit in limits]
+    beyond = [limit for limit in limits if _total(limit, samples).share > limit.share]
+    said = [
+        f"{_numbers(limit, samples, minutes_asked)}, "
+        + (f"above {limit.words}: not enough for an alarm" if limit in beyond else f"within {limit.words}")
+        for limit in limits
+    ]
     return verdict(
-        HealthValue.GOOD, "; ".join([*kept, *filter(None, [answered])]) or "nothing is asked of it"
+        HealthValue.UNKNOWN if beyond else HealthValue.GOOD,
+        "; ".join([*said, *filter(None, [answered])]) or "nothing is asked of it",
     )
 
 
@@ -134,8 +140,12 @@ def _broken(limit: _Limit, samples: Sequence[Sample], health: Health, limits: in
     return f"{_numbers(limit, samples[-onset:], onset)}, above {limit.words}"
 
 
-def _numbers(limit: _Limit, samples: Sequence[Sample], minutes: int) -> str:
+def _total(limit: _Limit, samples: Sequence[Sample]) -> Counts:
     counts = [limit.measure(sample) for sample in samples]
-    both = Counts(sum(each.bad for each in counts), sum(each.total for each in counts))
+    return Counts(sum(each.bad for each in counts), sum(each.total for each in counts))
+
+
+def _numbers(limit: _Limit, samples: Sequence[Sample], minutes: int) -> str:
+    both = _total(limit, samples)
     requests = counted(both.total, "request")
     return f"{percent_text(both.share)} of {requests} in {counted(minutes, 'minute')} {limit.did}"

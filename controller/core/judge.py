@@ -21,7 +21,7 @@ from typing import Any
 
 from controller.core.assessment import Assessment
 from controller.core.counts import Counts
-from controller.core.evidence import Measure, Source
+from controller.core.evidence import BLOCK, MINUTE, Measure, Source
 from controller.core.guards import AnyGuardTest, deciding_guards, log_harm
 from controller.core.limits import Limit
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
@@ -184,6 +184,11 @@ class _Case:
     def alone(self) -> bool:
         return self.assessment.alone
 
+    def in_minutes(self, need: Need) -> Need:
+        """Return what is needed with its time in minutes, whatever the ticks of the source are."""
+        minutes = minutes_a_tick(self.policy, self.assessment.source)
+        return Need(need.requests, math.ceil(need.minutes * minutes))
+
     @property
     def is_silent(self) -> bool:
         """Whether it has nothing to say, and others speak in its place."""
@@ -205,6 +210,17 @@ class _Case:
     def candidate(self) -> Measure:
         measured = self.test.measure(self.assessment.candidate)
         return measured if measured is not None else Counts()
+
+
+def minutes_a_tick(policy: Policy, source: Source) -> float:
+    """Return how many minutes pass from one tick of a source to the next, on average."""
+    match source:
+        case Source.METRICS:
+            return 1.0
+        case Source.LOGS:
+            return BLOCK / MINUTE
+        case Source.PROBES:
+            return 1 / sum((MINUTE / probe.every for probe in policy.probes), 0.0)
 
 
 @dataclass(frozen=True)
@@ -282,7 +298,7 @@ def _of_suspicion(case: _Case) -> _Said | None:
     if case.test.log_suspicion(alone=case.alone) < SUSPICION:
         return _of_recurring_harm(case)
     worst = max(case.limits, key=lambda limit: limit.log_harm)
-    need = need_for_harm(worst, case.stable, case.candidate, case.assessment.minutes)
+    need = case.in_minutes(need_for_harm(worst, case.stable, case.candidate, case.assessment.minutes))
     return _Said(VerdictValue.UNSURE, f"looks {breach_text(worst)}, not sure yet: {need_text(need)}", need)
 
 
@@ -300,7 +316,9 @@ def _of_missing_proof(case: _Case) -> _Said | None:
         return None
     if case.assessment.source is not Source.METRICS or case.test.may_be_silent:
         return None  # proof takes many requests, which these never have
-    need = need_for_safety(least, needed, case.stable, case.candidate, case.assessment.minutes)
+    need = case.in_minutes(
+        need_for_safety(least, needed, case.stable, case.candidate, case.assessment.minutes)
+    )
     words = f"not shown yet to stay within {least.least_shown}: {need_text(need)}"
     return _Said(VerdictValue.UNSURE, _joined(words, _ruled_out(case)), need)
 

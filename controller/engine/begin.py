@@ -132,16 +132,19 @@ def _check_reads(outside: Outside, rollout: Rollout) -> Traffic | None:
     known = {name for minutes in read.of.values() for minute in minutes for name in minute.sample.custom}
     if unread := [f"{name}: {what}" for name, what in read.problems.items() if name not in known]:
         raise PermanentError("; ".join(unread))
-    _check_logs(outside, rollout, pair)
+    _check_others(outside, rollout, pair)
     return traffic_of(read.of.get(rollout.stable, ()), until, rollout.policy.guards.errors)
 
 
-def _check_logs(outside: Outside, rollout: Rollout, pair: Sequence[str]) -> None:
-    """Make sure that the logs may be read which the policy wants to be read."""
+def _check_others(outside: Outside, rollout: Rollout, pair: Sequence[str]) -> None:
+    """Make sure that what the policy wants to be read or asked besides the metrics can be."""
     now = outside.clock.now()
     if rollout.policy.request_logs:
         with suppress(ThrottledError):
             outside.request_logs.read_requests(rollout.service, pair, now - MINUTE, now)
+    for probe in rollout.policy.probes:
+        if lacking := outside.probes.lacking(probe):
+            raise OpeningRefused(f"the probe {probe.name} cannot be asked: {lacking}")
     if rollout.policy.probes:
         outside.probe_log.read_entries(rollout.service, rollout.id, now, limit=1)
 

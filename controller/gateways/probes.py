@@ -60,6 +60,14 @@ class HttpProbes(Probes):
             return self._ask_with_token(url, probe, headers, service, attempt.answer)
         return attempt.answer
 
+    def lacking(self, probe: Probe) -> str:
+        """Say which header's variable is not there, or cannot be a header."""
+        try:
+            _own_headers(probe)
+        except _NoValue as missing:
+            return str(missing)
+        return ""
+
     def warm_up(self, address: str, probe: Probe, number: int) -> None:
         """Ask `number` times at once, and do not mind the answers."""
         with ThreadPoolExecutor(number) as pool:

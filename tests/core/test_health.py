@@ -72,13 +72,15 @@ def test_a_revision_without_a_past_is_held_to_the_ceiling_alone() -> None:
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_a_burst_of_one_minute_is_no_harm(share: float) -> None:
-    assert judged(round(1200 * share), 1).value is HealthValue.GOOD
+    verdict = judged(round(1200 * share), 1)
+    assert verdict.value is HealthValue.UNKNOWN
+    assert "not enough for an alarm" in verdict.reason
 
 
 def test_harm_that_is_over_is_no_reason_to_act() -> None:
     samples = [*[a_sample(1200, 600)] * 10, *[a_sample(1200, 12)] * 20]
     verdict = judge_health(a_health(), a_past(0.01), minutes_of(*samples))
-    assert verdict.value is HealthValue.GOOD
+    assert verdict.value is HealthValue.UNKNOWN
 
 
 def test_other_codes_count_where_the_policy_says_so() -> None:
@@ -95,7 +97,7 @@ def test_no_request_says_nothing() -> None:
 
 def test_a_few_requests_that_fail_are_not_enough_to_call_it_harm() -> None:
     samples = minutes_of(a_sample(1, 1), *[Sample()] * 20, a_sample(2, 1))
-    assert judge_health(a_health(), Sample(), samples).value is HealthValue.GOOD
+    assert judge_health(a_health(), Sample(), samples).value is HealthValue.UNKNOWN
 
 
 def test_a_percentile_above_its_ceiling_is_harm() -> None:

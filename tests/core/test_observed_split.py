@@ -54,7 +54,7 @@ def test_where_the_candidate_has_everybody_nothing_is_asked_of_its_share() -> No
 
 def test_chance_alone_is_hardly_ever_taken_for_a_split_that_is_not_kept() -> None:
     rng = np.random.default_rng(1)
-    shares = rng.binomial(30, 0.25, size=(300, 60)).tolist()
+    shares = rng.binomial(30, 0.25, size=(60, 60)).tolist()
     wrong = sum(seen(25, row, total=30).split.is_short for row in shares)
     assert wrong == 0
 

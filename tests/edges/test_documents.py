@@ -46,10 +46,12 @@ def test_every_command_of_the_readme_exists() -> None:
     assert set(used) <= set(commands)
 
 
-def test_the_policy_of_the_readme_is_one() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    policy = parse_policy(yaml.safe_load(example))
-    assert [step.traffic for step in policy.steps] == [5, 25, 50]
+def test_the_policies_of_the_readme_are_some() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    quiet, busy = (parse_policy(yaml.safe_load(example)) for example in reversed(examples))
+    assert [step.traffic for step in busy.steps] == [5, 25, 50]
+    assert quiet.auto
+    assert quiet.probes
 
 
 def test_the_verdict_that_the_readme_shows_is_the_one_that_its_command_gives() -> None:

@@ -91,7 +91,7 @@ def test_history_and_replay_of_a_rollout(cloud: Cloud) -> None:
     assert [row[3] for row in rows[1:]] == ["opened", "ready", "checked", "rollback"]
     assert rows[0][:5] == ["time", "rollout", "event", "phase", "users"]
     assert one.stdout == table.stdout
-    assert other.stdout.startswith(f"No transition of {name} is in the audit log")
+    assert other.stdout.startswith(f"No such transition of {name} is in the audit log")
     assert last.stdout.splitlines()[1].split() == rows[-1]
     transitions = reports_in(whole.stdout)
     assert [each["event"] for each in transitions] == [
@@ -115,7 +115,7 @@ def test_history_where_there_is_none_says_so(cloud: Cloud) -> None:
     name = cloud.a_service()
     for end in cloud.commands(name, "history", "replay"):
         assert (end.returncode, end.stderr) == (0, "")
-        assert end.stdout.startswith(f"No transition of {name} is in the audit log")
+        assert end.stdout.startswith(f"No such transition of {name} is in the audit log")
     as_json = cloud.canary("history", name, "--json")
     assert (as_json.returncode, as_json.stdout) == (0, "")
 

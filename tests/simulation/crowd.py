@@ -52,6 +52,10 @@ class DrawnProbes(Probes):
     def warm_up(self, address: str, probe: Probe, number: int) -> None:
         del address, probe, number
 
+    def lacking(self, probe: Probe) -> str:
+        del probe
+        return ""
+
 
 @dataclass
 class Crowd:

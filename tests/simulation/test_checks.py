@@ -86,7 +86,8 @@ def test_a_candidate_that_fails_what_it_is_asked_meets_no_user(world: World, pol
     candidate = release(world, PROBE_ERROR_SHARE="1")
     rollout = checked(world, **policy)
     assert rollout.phase is Phase.ROLLED_BACK
-    assert rollout.reason.startswith("the smoke test failed: GET http://canary-")
+    what = "the smoke test" if "smoke" in policy else "its probes"
+    assert rollout.reason.startswith(f"{what} failed: GET http://canary-")
     assert rollout.reason.endswith("/healthz was answered with 500, not 2xx or 3xx")
     world.wait(60)
     assert world.serving() == stable
@@ -232,3 +233,13 @@ def test_the_waits_between_attempts_are_on_the_clock_of_the_service(world: World
     before = world.local.now()
     check_candidate(world.outside, rollout, at("http://127.0.0.1:1", rollout))
     assert world.local.now() - before == timedelta(seconds=4)
+
+
+def test_a_probe_that_the_controller_cannot_ask_begins_nothing(world: World) -> None:
+    """A secret that is missing here must not reject a candidate."""
+    release(world)
+    before = world.service().generation
+    probe = {"path": "/", "headers": {"Cookie": "env:CANARY_TEST_NOT_THERE"}}
+    with pytest.raises(OpeningRefused, match="CANARY_TEST_NOT_THERE, which is not set"):
+        world.begin(a_policy(probes=[probe]))
+    assert world.service().generation == before
