@@ -37,6 +37,10 @@ _UNTOLD: Final = -math.log(min(PRIOR))
 _FAST_UNTOLD: Final = -math.log(min(FAST_PRIOR))
 """What it costs at most, in nats, that the bets are not told how much the candidate fails."""
 
+LATELY = timedelta(minutes=10)
+FEWEST_LATELY = 20
+"""Requests in the latest minutes that say more of the rate than the whole time before."""
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -67,7 +71,10 @@ class Traffic:
 
 
 def traffic_of(minutes: Sequence[Minute], until: datetime, guard: ErrorGuard | None) -> Traffic | None:
-    """Return the traffic of a revision since its first request in these minutes; None without any."""
+    """Return the traffic of a revision since its first request in these minutes; None without any.
+
+    Its latest minutes alone count where they were busier: it may have had a step's share only before.
+    """
     served = [minute for minute in minutes if minute.sample.requests]
     if not served:
         return None
@@ -77,7 +84,11 @@ def traffic_of(minutes: Sequence[Minute], until: datetime, guard: ErrorGuard | N
         rate = rate.after(Counts(minute.sample.having(codes), minute.sample.requests), memory=1)
     requests = sum(minute.sample.requests for minute in served)
     since = min(minute.end for minute in served) - MINUTE
-    return Traffic(requests * MINUTE / (until - since), rate.share)
+    lately = sum(minute.sample.requests for minute in served if minute.end > until - LATELY)
+    a_minute = requests * MINUTE / (until - since)
+    if lately >= FEWEST_LATELY:
+        a_minute = max(a_minute, lately * MINUTE / LATELY)
+    return Traffic(a_minute, rate.share)
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,13 @@ def test_traffic_is_counted_from_the_first_request() -> None:
     assert traffic_of([Minute(NOW, a_sample(0))], NOW, ErrorGuard()) is None
 
 
+def test_a_revision_that_had_a_small_share_before_is_counted_by_its_latest_minutes() -> None:
+    minutes = [Minute(NOW - ago * MINUTE, a_sample(60 if ago < 20 else 6)) for ago in range(60)]
+    traffic = traffic_of(minutes, NOW, ErrorGuard())
+    assert traffic is not None
+    assert traffic.a_minute == 60
+
+
 @pytest.mark.parametrize(
     ("a_minute", "text"),
     [(1200, "20 requests a second"), (60, "1 request a second"), (30, "30 requests a minute"),

@@ -59,8 +59,8 @@ FAILED_ONCE = {
 """Plans in which something was violated, each shrunk, and what it was."""
 
 SEEDS_THAT_FAILED = (2949, 6634, 7947, 8258, 8604)
-"""Of ten thousand: evidence that fell again while a write failed, a tag of an opening that was undone; and three
-in which what checks was wrong."""
+"""Of ten thousand: evidence that fell again while a write failed, a tag of an opening that was undone, and
+three in which what checks was wrong."""
 
 
 @pytest.mark.scenario(51, 52, 60)
