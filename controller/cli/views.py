@@ -22,7 +22,7 @@ from rich.text import Text
 from controller.cli.report import report_of, rollout_report
 from controller.core.assessment import Assessment
 from controller.core.evidence import Sample
-from controller.core.judge import VerdictValue
+from controller.core.findings import VerdictValue
 from controller.core.plain_text import plain, plain_values
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import written

@@ -8,7 +8,8 @@ evidence.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from controller.core.judge import Verdict, VerdictValue, judge
+from controller.core.findings import VerdictValue
+from controller.core.judge import Verdict, judge
 from controller.core.observation import Observation, RevisionState, ServiceState
 from controller.core.placement import (
     is_as_written,

@@ -24,8 +24,9 @@ from controller.core.evidence import (
     arrange_evidence,
     final_until,
 )
+from controller.core.findings import VerdictValue
 from controller.core.guards import GuardTest
-from controller.core.judge import Verdict, VerdictValue, judge
+from controller.core.judge import Verdict, judge
 from controller.core.policy import Policy
 
 FEW = (10.0, 20.0, 40.0)

@@ -22,7 +22,7 @@ from builders import (
 from controller.core.assessment import assess
 from controller.core.decision import REFUSED_AFTER, Command, Decision, decide, needs_evidence
 from controller.core.evidence import Evidence, Sample, Stage, Window
-from controller.core.judge import VerdictValue
+from controller.core.findings import VerdictValue
 from controller.core.observation import Observation, unread
 from controller.core.placement import wanted_split
 from controller.core.rollout import Event, Phase, Refuse, Rollout, Stay

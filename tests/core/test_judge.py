@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from controller.core.assessment import assess
 from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Evidence, Sample, Stage, Tick
-from controller.core.judge import Finding, Verdict, VerdictValue, _combine, judge
+from controller.core.findings import Finding, VerdictValue
+from controller.core.judge import Verdict, _combine, judge
 from controller.core.policy import Policy
 from controller.core.policy_steps import Hold
 from controller.core.wording import odds_text, percent_text

@@ -10,7 +10,8 @@ from builders import NOW, a_policy, a_sample
 from controller.core.assessment import Assessment, assess
 from controller.core.counts import Counts
 from controller.core.evidence import Evidence, Sample, Stage, Tick
-from controller.core.judge import VerdictValue, judge
+from controller.core.findings import VerdictValue
+from controller.core.judge import judge
 
 POLICY = a_policy(guards={"capacity": "on", "latency": "off"}, request_logs="on")
 MINUTE = timedelta(minutes=1)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from controller.core.assessment import assess
 from controller.core.evidence import MINUTE, Minute, Sample, Source, Window
-from controller.core.judge import Verdict, VerdictValue, judge
+from controller.core.findings import VerdictValue
+from controller.core.judge import Verdict, judge
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import (
     Answer,

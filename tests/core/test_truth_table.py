@@ -10,7 +10,8 @@ from builders import NOW, a_policy, a_sample
 from controller.core.assessment import assess
 from controller.core.counts import Counts
 from controller.core.evidence import MINUTE, Evidence, Measure, Sample, Stage, Tick
-from controller.core.judge import Verdict, VerdictValue, judge
+from controller.core.findings import VerdictValue
+from controller.core.judge import Verdict, judge
 from controller.core.policy_steps import Hold
 
 HOLD = Hold(requests=50)

@@ -10,7 +10,7 @@ from scene import Stage, a_stage, both, steps, suffer
 
 from controller.cli.following import exit_code
 from controller.core.evidence import MINUTE
-from controller.core.judge import Finding, VerdictValue
+from controller.core.findings import Finding, VerdictValue
 from controller.core.rollout import Phase
 from controller.emulator.names import RevisionKey
 from controller.engine.loop import Ending
