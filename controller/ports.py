@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from controller.core.evidence import Minute, Sample
 from controller.core.observation import RevisionState, ServiceState
-from controller.core.policy_guards import CustomGuard
+from controller.core.policy_guards import Guards
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer
 from controller.core.request_log import RequestLog
@@ -128,6 +128,10 @@ class ServiceMinutes:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
+PLAIN = Guards()
+"""The guards of a policy that says nothing of them: they rest on requests and latencies alone."""
+
+
 class Metrics(Protocol):
     """Request counts, latencies and other metrics of one project and region, in whole minutes."""
 
@@ -137,15 +141,12 @@ class Metrics(Protocol):
         revisions: Sequence[str],
         start: datetime,
         end: datetime,
-        *,
-        custom: Mapping[str, CustomGuard] = {},
-        startups: bool = False,
-        room: bool = False,
+        guards: Guards = PLAIN,
     ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes.
 
-        The samples hold what the metrics of the `custom` guards say, too, by the guards' names; and where it
-        is asked for how long instances took to start, and whether requests found room in them.
+        The samples hold what the `guards` rest on besides requests and latencies: their own metrics by the
+        custom guards' names, how long instances took to start, whether requests found room in them.
         """
         ...
 

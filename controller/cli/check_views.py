@@ -74,7 +74,7 @@ def _code_of_health(health: ServiceHealth) -> ExitCode:
 def line_of_checked(checked: Checked) -> str:
     """Return the service, its phase or its health, and why, in one line of plain text."""
     if checked.health:
-        told = _line_of_health(checked.health)
+        told = _line_of_health(checked.health) + _way_back(checked)
     elif checked.seen:
         told = line_of(checked.seen)
     else:
@@ -87,6 +87,16 @@ def _line_of_health(health: ServiceHealth) -> str:
     if health.back_to:
         return f"{told}; rolled back to {health.back_to}"
     return f"{told}; not rolled back: {health.why_not}" if health.why_not else told
+
+
+def _way_back(checked: Checked) -> str:
+    """Say how a person sends the users of a harmful revision back, where that is known."""
+    health, rollout = checked.health, checked.seen.rollout if checked.seen else None
+    if health is None or rollout is None or not health.is_harmful or health.back_to:
+        return ""
+    if rollout.candidate != health.revision or not rollout.stable:
+        return f"; to send all users back: canary rollback {checked.service} --to REVISION"
+    return f"; to send all users back: canary rollback {checked.service} --to {rollout.stable}"
 
 
 def json_of_checked(checked: Checked) -> str:

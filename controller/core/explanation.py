@@ -147,7 +147,7 @@ def _rules(policy: Policy) -> Iterator[str]:
         asked = ", ".join(f"{probe.name} every {duration_text(probe.every)}" for probe in policy.probes)
         yield f"Probes ask both revisions, in pairs: {asked}. They count as requests of a step."
     if policy.request_logs:
-        yield "The request log is read, too: gross harm is undone in less than a minute."
+        yield "The request log is read, too: what users meet is seen seconds later, and not minutes."
     if policy.on_deadline is OnDeadline.REPORT:
         yield "A candidate that is not ready in time is reported, and waited for."
     errors, latency = policy.guards.errors, policy.guards.latency

@@ -1,12 +1,10 @@
 """Evidence from the request log: single requests, cut into blocks of some seconds, cold starts told apart."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
-from controller.core.counts import Histogram
+from controller.core.counts import counted_in_buckets
 from controller.core.evidence import BLOCK, Evidence, Sample, Source, Stage, Tick, Window
 from controller.core.request_log import LoggedRequest, RequestLog
 
@@ -17,26 +15,9 @@ REMEMBERED = timedelta(hours=2)
 NO_INSTANCE = "no available instance"
 """In what the platform says where it turns a request away, and no application has failed."""
 
-LEAST, GROWTH, BUCKETS = 1.0, 1.1, 160
-"""Our own buckets of latencies: from 1 ms in steps of a tenth to about an hour."""
-
 FEWEST_TO_COMPARE = 20
 MOST_MISSING = 0.2
 """A log that lacks more than this part of what the metrics count is not the whole truth."""
-
-
-@cache
-def _edges() -> tuple[float, ...]:
-    return tuple(LEAST * GROWTH**number for number in range(BUCKETS))
-
-
-def histogram(latencies: Iterable[float]) -> Histogram | None:
-    """Return latencies, in milliseconds, in our own buckets; None for none."""
-    edges = _edges()
-    counts = [0] * (len(edges) + 1)
-    for latency in latencies:
-        counts[bisect_right(edges, latency)] += 1
-    return Histogram(edges, tuple(counts)) if any(counts) else None
 
 
 @dataclass(frozen=True)
@@ -149,8 +130,8 @@ def _sample(requests: Sequence[NewRequest]) -> Sample:
             code = str(each.request.status)
             codes[code] = codes.get(code, 0) + 1
     warm = [each.request for each in requests if not each.is_cold]
-    answered = (request.latency for request in warm if NO_INSTANCE not in request.refusal)
-    return replace(Sample(codes, histogram(answered)), refused=refused)
+    answered = [request.latency for request in warm if NO_INSTANCE not in request.refusal]
+    return replace(Sample(codes, counted_in_buckets(answered) if answered else None), refused=refused)
 
 
 @dataclass(frozen=True)

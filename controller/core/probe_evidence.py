@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from controller.core.counts import Histogram
+from controller.core.counts import Histogram, counted_in_buckets
 from controller.core.evidence import MINUTE, Evidence, Minute, Sample, Source, Stage, Tick, Window
-from controller.core.log_evidence import histogram
 from controller.core.policy_probes import Probe
 
 GOOD, BAD = "200", "500"
@@ -76,7 +75,7 @@ def _tick(pair: Pair) -> Tick:
 def _sample(answer: Answer | None, *, timed: bool) -> Sample:
     if answer is None:
         return Sample()
-    latencies = histogram([answer.seconds * 1000]) if timed else None
+    latencies = counted_in_buckets([answer.seconds * 1000]) if timed else None
     return Sample({GOOD if answer.ok else BAD: 1}, latencies)
 
 

@@ -164,17 +164,7 @@ def _read_lately(
 ) -> tuple[Minutes, datetime]:
     """Return the last hour of final minutes, and where it ends."""
     until = final_until(outside.clock.now(), policy.metrics_delay)
-    guards = policy.guards
-    read = outside.metrics.read_minutes(
-        service,
-        revisions,
-        until - LATELY,
-        until,
-        custom=guards.custom,
-        startups=guards.startup is not None,
-        room=guards.capacity is not None,
-    )
-    return read, until
+    return outside.metrics.read_minutes(service, revisions, until - LATELY, until, policy.guards), until
 
 
 def _fitted(opening: Opening, traffic: Traffic | None) -> Opening:

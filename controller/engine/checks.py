@@ -25,7 +25,7 @@ UNREACHED = frozenset({0, 403, NOT_FOUND})
 """What a request is answered with (0: not at all) that may not come in."""
 
 
-class _Budget:
+class AskingTime:
     """The real seconds that are left: what listens may take them all, however fast the clock runs."""
 
     def __init__(self, seconds: float) -> None:
@@ -33,6 +33,7 @@ class _Budget:
 
     @property
     def left(self) -> float:
+        """Seconds; less than 0 when they are used up."""
         return self._end - monotonic()
 
     def limited(self, probe: Probe) -> Probe:
@@ -50,13 +51,13 @@ def check_candidate(
         return ("Cloud Run gives its tags no address (the service's default URL is disabled)",)
     policy = rollout.policy
     _warm_up(outside, address, policy.probes)
-    budget = _Budget(seconds)
+    budget = AskingTime(seconds)
     probes = (*(Probe(path=path) for path in policy.smoke), *policy.probes)
-    answers = [_ask(outside, address, probe, budget) for probe in probes]
+    answers = [ask_well(outside, address, probe, budget) for probe in probes]
     return tuple(answer.problem + _hint(service, answer) for answer in answers if not answer.ok)
 
 
-def _ask(outside: Outside, address: str, probe: Probe, budget: _Budget) -> Answer:
+def ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
     """Return the first good answer, or the last of all attempts."""
     if budget.left <= 0:
         asked = f"{probe.method} {address}{probe.path}"
@@ -81,7 +82,7 @@ def _hint(service: ServiceState, answer: Answer) -> str:
 
 
 def _warm_up(outside: Outside, address: str, probes: tuple[Probe, ...]) -> None:
-    budget = _Budget(WARM_UP_BUDGET)
+    budget = AskingTime(WARM_UP_BUDGET)
     wanted = [probe for probe in probes if probe.warm_up]
     if wanted:
         _await_address(outside, address, Probe(path=wanted[0].path, method="HEAD"), budget)
@@ -90,7 +91,7 @@ def _warm_up(outside: Outside, address: str, probes: tuple[Probe, ...]) -> None:
             outside.probes.warm_up(address, budget.limited(probe), probe.warm_up)
 
 
-def _await_address(outside: Outside, address: str, probe: Probe, budget: _Budget) -> None:
+def _await_address(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> None:
     """Wait until the tag is known where requests arrive: some seconds after the service says that it is."""
     for _ in range(MOST_AWAITED):
         answer = outside.probes.ask(address, budget.limited(probe))

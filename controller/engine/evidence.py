@@ -50,10 +50,8 @@ class EvidenceCache:
         if self.rollout != rollout.id:
             self.log = LogCache()
         self.rollout, self.until, self.assessment, self.counted = rollout.id, None, None, {}
-        self.asked, self.probes = (
-            {},
-            ProbeCache(),
-        )  # the metrics are read anew, and so is what to take off them
+        # The metrics are read anew, and so is what is to be taken off them.
+        self.asked, self.probes = {}, ProbeCache()
 
     def _fits(self, rollout: Rollout) -> bool:
         if self.until is None or self.assessment is None or self.assessment.problem:
@@ -135,13 +133,4 @@ def _read_minutes(metrics: Metrics, rollout: Rollout, since: datetime, until: da
     if until <= since:
         return Minutes({})
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-    guards = rollout.policy.guards
-    return metrics.read_minutes(
-        rollout.service,
-        pair,
-        since,
-        until,
-        custom=guards.custom,
-        startups=guards.startup is not None,
-        room=guards.capacity is not None,
-    )
+    return metrics.read_minutes(rollout.service, pair, since, until, rollout.policy.guards)

@@ -1,7 +1,7 @@
 """The health of a service at rest: judged, and acted upon where the policy says so and nobody else has."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -19,6 +19,7 @@ from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase, Rollout, command_id
 from controller.core.traffic import ALL, tags_of
 from controller.engine.begin import open_on
+from controller.engine.checks import AskingTime, ask_well
 from controller.engine.outside import Outside
 from controller.engine.shared_metrics import HealthMetrics
 from controller.ports import CanaryError
@@ -26,10 +27,8 @@ from controller.ports import CanaryError
 log = structlog.get_logger()
 
 BY = "health check"
-PROBE_ATTEMPTS = 3
-PROBE_PAUSE = 2.0
-PROBE_BUDGET = timedelta(seconds=60)
-"""How long the probes of one service may take: all others wait."""
+PROBE_SECONDS = 60.0
+"""For the probes of one service: all others wait."""
 
 
 @dataclass
@@ -185,29 +184,15 @@ def _asked(
 
     None where nothing can be said of it, as we could not ask.
     """
-    begun = outside.clock.now()
-    complaints, could_ask = [], True
+    budget, complaints, could_ask = AskingTime(PROBE_SECONDS), list[str](), True
     for probe in probes:
-        answer = _tried(outside, address, probe, begun)
+        answer = ask_well(outside, address, probe, budget)
         if not answer.ok and _is_of_the_revision(answer, service):
             complaints.append(answer.problem)
         elif not answer.ok:
             could_ask = False
             log.warning("a probe says nothing of the revision", service=service.name, why=answer.problem)
-        if outside.clock.now() - begun > PROBE_BUDGET:
-            break
     return tuple(complaints) if complaints or could_ask else None
-
-
-def _tried(outside: Outside, address: str, probe: Probe, begun: datetime) -> Answer:
-    """Return the first good answer of three attempts, or the last one."""
-    answer = outside.probes.ask(address, probe)
-    for _ in range(PROBE_ATTEMPTS - 1):
-        if answer.ok or outside.clock.now() - begun > PROBE_BUDGET:
-            break
-        outside.clock.sleep(PROBE_PAUSE)
-        answer = outside.probes.ask(address, probe)
-    return answer
 
 
 def _is_of_the_revision(answer: Answer, service: ServiceState) -> bool:

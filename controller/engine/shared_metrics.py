@@ -7,9 +7,9 @@ from typing import TypeVar, cast
 
 from controller.core.evidence import Minute, Sample, final_until
 from controller.core.policy import Policy
-from controller.core.policy_guards import CustomGuard
+from controller.core.policy_guards import Guards
 from controller.core.policy_health import Health
-from controller.ports import CanaryError, Metrics, Minutes, PermanentError, ServiceMinutes
+from controller.ports import PLAIN, CanaryError, Metrics, Minutes, PermanentError, ServiceMinutes
 
 MOST_TOGETHER = 50
 """Services that one reading is asked for by name: a filter must not become too long."""
@@ -54,17 +54,12 @@ class SharedMetrics(Metrics):
         revisions: Sequence[str],
         start: datetime,
         end: datetime,
-        *,
-        custom: Mapping[str, CustomGuard] = {},
-        startups: bool = False,
-        room: bool = False,
+        guards: Guards = PLAIN,
     ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
         together = self._together.get(service)
-        if custom or startups or room or not together or start < self._since[service]:
-            return self._inner.read_minutes(
-                service, revisions, start, end, custom=custom, startups=startups, room=room
-            )
+        if needs_more(guards) or not together or start < self._since[service]:
+            return self._inner.read_minutes(service, revisions, start, end, guards)
         first = min(self._since[each] for each in together)
         # Read anew where the clock has gone on, so that each minute was final when it was read.
         read = self._kept.get((together, end), lambda: self._inner.read_services(first, end, together))
@@ -80,6 +75,11 @@ class SharedMetrics(Metrics):
     def read_totals(self, start: datetime, end: datetime) -> Mapping[tuple[str, str], Sample]:
         """Return the responses of all services in that time, by service and revision."""
         return self._inner.read_totals(start, end)
+
+
+def needs_more(guards: Guards) -> bool:
+    """Tell whether guards rest on more than requests and latencies, which alone are read together."""
+    return bool(guards.custom or guards.startup or guards.capacity)
 
 
 def _in_parts(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

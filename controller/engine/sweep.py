@@ -16,7 +16,7 @@ from controller.engine.health import HealthMemory, ServiceHealth, check_health, 
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import Memory, Pass, look, read_rollout, reconcile, reconcile_service
-from controller.engine.shared_metrics import HealthMetrics, SharedMetrics
+from controller.engine.shared_metrics import HealthMetrics, SharedMetrics, needs_more
 from controller.ports import CanaryError, ConflictError, NotFoundError, RecordUnreadableError
 
 log = structlog.get_logger()
@@ -111,7 +111,7 @@ def _since(rollouts: Mapping[str, Rollout], memories: Memories, now: datetime) -
         name: _known_until(rollout, memories.of(name).rollout)
         or floor_minute(rollout.windows[0].start) - HISTORY
         for name, rollout in rollouts.items()
-        if needs_evidence(rollout) and not rollout.policy.guards.custom
+        if needs_evidence(rollout) and not needs_more(rollout.policy.guards)
     }
     # One that has lasted for long must not make all others read as far back.
     return {name: since for name, since in wanted.items() if now - since <= TOGETHER}

@@ -13,11 +13,12 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
 from controller.core.evidence import MINUTE, Measure, Minute, Sample
-from controller.core.policy_guards import CustomGuard
+from controller.core.policy_guards import CustomGuard, Guards
 from controller.gateways.calls import Budget, Caller
 from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
 from controller.ports import (
+    PLAIN,
     DeniedError,
     Metrics,
     Minutes,
@@ -176,10 +177,7 @@ class MonitoringGateway(Metrics):
         revisions: Sequence[str],
         start: datetime,
         end: datetime,
-        *,
-        custom: Mapping[str, CustomGuard] = {},
-        startups: bool = False,
-        room: bool = False,
+        guards: Guards = PLAIN,
     ) -> Minutes:
         """Return each revision's minutes that end after `start` and not after `end`, both whole minutes."""
         reading = Reading(
@@ -189,9 +187,9 @@ class MonitoringGateway(Metrics):
             revisions=frozenset(revisions),
         )
         try:
-            samples = [*reading.requests(), *reading.latencies(), *reading.custom(custom)]
-            samples += reading.startups() if startups else ()
-            samples += reading.room() if room else ()
+            samples = [*reading.requests(), *reading.latencies(), *reading.custom(guards.custom)]
+            samples += reading.startups() if guards.startup else ()
+            samples += reading.room() if guards.capacity else ()
             return Minutes(_by_revision(revisions, samples), reading.problems)
         except EvidenceInvalid as invalid:
             raise PermanentError(f"reading the metrics of {service}: {invalid}") from invalid

@@ -9,6 +9,7 @@ from builders import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.counts import counted_in_buckets
 from controller.core.evidence import BLOCK, Sample, Source, Tick, Window
 from controller.core.log_evidence import (
     OVERLAP,
@@ -17,7 +18,6 @@ from controller.core.log_evidence import (
     Reader,
     arrange_log,
     block_of,
-    histogram,
     last_block,
     take_in,
 )
@@ -149,7 +149,7 @@ def test_what_the_platform_refuses_for_want_of_an_instance_is_no_error_of_the_ap
 
 @pytest.mark.parametrize(("latency", "low", "high"), [(0.2, 0, 1.0), (100.0, 90, 110), (1e9, 1e6, 1e9)])
 def test_latencies_are_kept_to_a_tenth(latency: float, low: float, high: float) -> None:
-    found = histogram([latency] * 3)
+    found = counted_in_buckets([latency] * 3)
     assert found is not None
     assert found.total == 3
     assert low <= found.percentile(0.5) <= high

@@ -12,7 +12,7 @@ from world import QUICK, SERVICE, World, a_world
 from controller.core.evidence import Sample
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import OpeningRefused
-from controller.core.policy_guards import CustomGuard
+from controller.core.policy_guards import Guards
 from controller.core.record import ANNOTATION, parse_record
 from controller.core.rollout import Event, Phase, Refuse
 from controller.core.traffic import Target
@@ -22,6 +22,7 @@ from controller.engine.commands import LATE_WRITE, obey
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
 from controller.ports import (
+    PLAIN,
     CloudRun,
     DeniedError,
     Metrics,
@@ -80,15 +81,10 @@ class Faulty(CloudRun, Metrics):
         revisions: Sequence[str],
         start: datetime,
         end: datetime,
-        *,
-        custom: Mapping[str, CustomGuard] = {},
-        startups: bool = False,
-        room: bool = False,
+        guards: Guards = PLAIN,
     ) -> Minutes:
         self._strike(self.faults, "read_minutes")
-        return self.metrics.read_minutes(
-            service, revisions, start, end, custom=custom, startups=startups, room=room
-        )
+        return self.metrics.read_minutes(service, revisions, start, end, guards)
 
     def read_services(
         self, start: datetime, end: datetime, services: Sequence[str] = (), *, latencies: bool = True

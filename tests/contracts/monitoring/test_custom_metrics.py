@@ -16,7 +16,7 @@ from google.cloud import monitoring_v3
 from contracts.conftest import Google, to
 from controller.core.counts import Counts, Histogram
 from controller.core.evidence import Minute, Sample
-from controller.core.policy_guards import CustomGuard
+from controller.core.policy_guards import CustomGuard, Guards
 from controller.gateways.monitoring import MonitoringGateway
 
 from .test_monitoring import busy
@@ -40,7 +40,7 @@ def read(
     revisions: Sequence[str] = ("web-one", "web-two"),
     **guards: CustomGuard,
 ) -> Mapping[str, Sequence[Minute]]:
-    return a_gateway(google.channel).read_minutes("web", revisions, *span, custom=guards).of
+    return a_gateway(google.channel).read_minutes("web", revisions, *span, Guards(custom=guards)).of
 
 
 def problem(google: Google, guard: CustomGuard, span: tuple[datetime, datetime] | None = None) -> str:
@@ -48,7 +48,7 @@ def problem(google: Google, guard: CustomGuard, span: tuple[datetime, datetime] 
     now = google.local.now().replace(second=0, microsecond=0)
     pair, times = ("web-one", "web-two"), span or (now - 5 * MINUTE, now)
     guards = {"mine": guard, "fine": FAILURES}
-    found = a_gateway(google.channel).read_minutes("web", pair, *times, custom=guards)
+    found = a_gateway(google.channel).read_minutes("web", pair, *times, Guards(custom=guards))
     if span:
         assert all(sample.codes and sample.custom.keys() == {"fine"} for sample in sums(found.of).values())
     assert found.problems.keys() == {"mine"}
@@ -243,7 +243,9 @@ def measured(guard: dict[str, str], **values: monitoring_v3.TypedValue) -> objec
     """Return what a guard finds where each metric has one value, what is wrong with it, or nothing."""
     mine = CustomGuard(**guard, revision_label="metric.labels.revision")
     with served(Metrics({name: [value] for name, value in values.items()})) as channel:
-        read = a_gateway(channel).read_minutes("web", ["web-one"], NOON - MINUTE, NOON, custom={"mine": mine})
+        read = a_gateway(channel).read_minutes(
+            "web", ["web-one"], NOON - MINUTE, NOON, Guards(custom={"mine": mine})
+        )
     found = [minute.sample.custom.get("mine") for minute in read.of["web-one"]]
     return found[0] if found else read.problems.get("mine")
 
@@ -310,7 +312,7 @@ def test_a_distribution_whose_buckets_change_within_a_minute_is_named_with_its_g
     two = [a_distribution([1], explicit_buckets={"bounds": [bound]}) for bound in (5, 6)]
     with served(Metrics({"d": two})) as channel:
         read = a_gateway(channel).read_minutes(
-            "web", ["web-one"], NOON - MINUTE, NOON, custom={"mine": guard}
+            "web", ["web-one"], NOON - MINUTE, NOON, Guards(custom={"mine": guard})
         )
     assert read.problems["mine"].startswith("two histograms have different buckets")
 
@@ -322,6 +324,8 @@ def test_what_guards_have_in_common_is_read_once() -> None:
     metrics = Metrics({"t": [a_number(7)]})
     with served(metrics) as channel:
         guards = {"one": guard, "other": guard}
-        minutes = a_gateway(channel).read_minutes("web", ["web-one"], NOON - MINUTE, NOON, custom=guards)
+        minutes = a_gateway(channel).read_minutes(
+            "web", ["web-one"], NOON - MINUTE, NOON, Guards(custom=guards)
+        )
     assert minutes.of["web-one"][0].sample.custom == {"one": Counts(7, 7), "other": Counts(7, 7)}
     assert metrics.asked.count('metric.type="t"') == 1
