@@ -90,13 +90,10 @@ def _line_of_health(health: ServiceHealth) -> str:
 
 
 def _way_back(checked: Checked) -> str:
-    """Say how a person sends the users of a harmful revision back, where that is known."""
-    health, rollout = checked.health, checked.seen.rollout if checked.seen else None
-    if health is None or rollout is None or not health.is_harmful or health.back_to:
+    """Say how a person sends the users of a harmful revision back."""
+    if checked.health is None or not checked.health.is_harmful or checked.health.back_to:
         return ""
-    if rollout.candidate != health.revision or not rollout.stable:
-        return f"; to send all users back: canary rollback {checked.service} --to REVISION"
-    return f"; to send all users back: canary rollback {checked.service} --to {rollout.stable}"
+    return f"; to send all users back: canary rollback {checked.service} --to REVISION"
 
 
 def json_of_checked(checked: Checked) -> str:

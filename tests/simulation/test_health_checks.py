@@ -267,7 +267,7 @@ def test_the_exit_code_and_the_line_say_what_was_found_and_done(stage: Stage) ->
     turn_bad(stage, candidate)
     harmful = stage.canary("check")
     assert harmful.code == 8
-    assert f"to send all users back: canary rollback web --to {stage.record.stable}" in harmful.text
+    assert f"to send all users back: canary rollback {SERVICE} --to REVISION" in harmful.text
     line = harmful.text.splitlines()[-1]
     assert line.startswith(f"{SERVICE:<20} harmful     {candidate}: ")
     report = json.loads(stage.canary("check", "--json").text.splitlines()[-1])
