@@ -23,6 +23,7 @@ import structlog
 from builders import a_policy
 from world import SERVICE, World, a_world
 
+from controller.core.evidence import BLOCK
 from controller.core.policy import Policy
 from controller.core.rollout import Phase
 from controller.emulator.settings import SimulatedLogs
@@ -85,8 +86,9 @@ def seconds_to_undo(seed: int, *, logs: str, rps: float) -> float:
                 return
             in_step = rollout.percent and rollout.observed_at
             if in_step and not failing and now - rollout.since > timedelta(minutes=5):
+                world.wait(seed * 1.37 % BLOCK.total_seconds())  # at any moment, not at that of a pass
+                failing.append(world.local.now())
                 world.local.behave(candidate, error_share=1.0)
-                failing.append(now)
             if rollout.phase is Phase.ROLLED_BACK and not decided:
                 decided.append(now)
 
@@ -148,7 +150,7 @@ def report_speed(pool: ProcessPoolExecutor, runs: int, report: Report) -> None:
         report.say(
             f"from the first failure to the rollback in force, {rps} requests a second, by {source}:"
             f" median {median:.0f} s, at most {max(taken):.0f} s",
-            kept=logs == "off" or median <= MOST_SECONDS,
+            kept=logs == "off" or max(taken) < MOST_SECONDS,
         )
 
 

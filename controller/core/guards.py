@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, Self
 
 from controller.core.counts import Counts, EvidenceInvalid, Histogram
@@ -31,7 +32,16 @@ from controller.core.policy_guards import (
     StartupGuard,
     Tolerance,
 )
-from controller.core.sequential import AGREEING_MINUTES, FIRST_TOTAL, Harm, Line, Rate, Safety, log_sum
+from controller.core.sequential import (
+    AGREEING_MINUTES,
+    FAST_SHARE,
+    FIRST_TOTAL,
+    Harm,
+    Line,
+    Rate,
+    Safety,
+    log_sum,
+)
 from controller.core.sequential_histograms import Slower
 from controller.core.units import duration_text
 
@@ -143,7 +153,8 @@ def guard_tests(policy: Policy, source: Source = Source.METRICS) -> tuple[AnyGua
 
     What is needed to be sure is divided among all that decide, whatever they rest on.
     """
-    sure = Sure(-math.log(policy.confidence.false_rollback / deciding_guards(policy)), _AGREEING[source])
+    needed = -math.log(policy.confidence.false_rollback / deciding_guards(policy))
+    sure = _SURE[source](needed)
     return tuple(
         replace(_guard_test(name, guard, sure), may_be_silent=source is Source.LOGS or name in _OFTEN_SILENT)
         for name, guard in _guards(policy)[source].items()
@@ -152,16 +163,22 @@ def guard_tests(policy: Policy, source: Source = Source.METRICS) -> tuple[AnyGua
 
 @dataclass(frozen=True)
 class Sure:
-    """What it takes to be sure: evidence in nats, and in how many ticks at least, about."""
+    """What it takes to be sure: evidence in nats, about how many ticks at least, and the fast path's part."""
 
     needed: float
-    ticks: float
+    ticks: float = AGREEING_MINUTES
+    fast_share: float = FAST_SHARE
+
+    def harm(self, line: Line, weight: float) -> Harm:
+        """Return a test of a limit whose evidence weighs so much of its guard's."""
+        return Harm(line, self.needed - math.log(weight), self.ticks, self.fast_share)
 
 
-_AGREEING = {
-    Source.METRICS: AGREEING_MINUTES,
-    Source.LOGS: AGREEING_MINUTES * (MINUTE / BLOCK),
-    Source.PROBES: AGREEING_MINUTES,
+# The log is read to go back at once: half of its account is on the fast path.
+_SURE: Mapping[Source, Callable[[float], Sure]] = {
+    Source.METRICS: Sure,
+    Source.LOGS: partial(Sure, ticks=AGREEING_MINUTES * (MINUTE / BLOCK), fast_share=0.5),
+    Source.PROBES: Sure,
 }
 
 
@@ -223,14 +240,14 @@ def _share_test(
 ) -> GuardTest[Counts]:
     line = Line(guard.tolerance.factor, guard.tolerance.points)
     weights = _weights(1 if guard.ceiling is not None else 0)
-    harm = Harm(line, sure.needed - math.log(weights[0]), sure.ticks)
+    harm = sure.harm(line, weights[0])
     limits: list[Limit[Counts]] = [
         ShareComparison(f"the tolerated {_line_text(line)}", harm, (Safety(line),))
     ]
     if guard.ceiling is not None:
         most = Line(0, guard.ceiling)
         limit = f"the ceiling of {guard.ceiling * 100:g} %"
-        ceiling = Harm(most, sure.needed - math.log(weights[1]), sure.ticks)
+        ceiling = sure.harm(most, weights[1])
         limits.append(ShareCeiling(limit, ceiling, (Safety(most),), ceiling))
     return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 
@@ -253,7 +270,7 @@ def _latency_test(
     for (percentile, most), weight in zip(ceilings.items(), weights[1:], strict=True):
         line = Line(0, 1 - float(percentile.removeprefix("p")) / 100)
         limit = f"the ceiling of {words[percentile]} at {percentile}"
-        ceiling = Harm(line, sure.needed - math.log(weight), sure.ticks)
+        ceiling = sure.harm(line, weight)
         limits.append(LatencyCeiling(limit, ceiling, (Safety(line),), ceiling, most=most))
     return GuardTest(name, not guard.observe, measure, tuple(limits), weights)
 

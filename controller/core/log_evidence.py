@@ -57,6 +57,11 @@ def last_block(now: datetime, delay: timedelta) -> datetime:
     return block_of(now - delay) - BLOCK
 
 
+def next_block(now: datetime, delay: timedelta) -> datetime:
+    """Return when the entries of the block after that are all there."""
+    return block_of(now - delay) + delay
+
+
 def take_in(reader: Reader, log: RequestLog, until: datetime) -> tuple[Reader, tuple[NewRequest, ...]]:
     """Return what is new in a reading up to `until`; what came late counts in the first new block."""
     cold = dict(reader.cold) | {

@@ -15,10 +15,8 @@ from controller.core.policy_choices import AdvanceOn
 from controller.core.policy_guards import ErrorGuard
 from controller.core.policy_steps import Step
 from controller.core.sequential import (
-    AGREEING_MINUTES,
     FAST_POINTS,
     FAST_PRIOR,
-    FAST_SHARE,
     NO_ROOM,
     PRIOR,
     Harm,
@@ -110,11 +108,11 @@ class Eye:
 
     def _ways(self, traffic: Traffic, percent: int, share: float) -> Iterator[tuple[float, float]]:
         """Yield the requests that it takes, and the ticks at least: slowly, or at once for large jumps."""
-        line, needed = self.harm.line, self.harm.needed
-        slowly = needed - math.log1p(-FAST_SHARE) + _UNTOLD
-        yield slowly / _growth(line, traffic, percent, share), math.ceil(AGREEING_MINUTES)
+        line, needed, fast = self.harm.line, self.harm.needed, self.harm.fast_share
+        slowly = needed - math.log1p(-fast) + _UNTOLD
+        yield slowly / _growth(line, traffic, percent, share), math.ceil(self.harm.minutes)
         far = Line(line.factor, line.points + FAST_POINTS)
-        yield (needed - math.log(FAST_SHARE) + _FAST_UNTOLD) / _growth(far, traffic, percent, share), 1
+        yield (needed - math.log(fast) + _FAST_UNTOLD) / _growth(far, traffic, percent, share), 1
 
 
 _NOTHING: Final = 1e-12

@@ -223,7 +223,8 @@ class Harm:
     `needed` is the evidence in nats at which somebody will act; one minute counts for at most
     1/`minutes` of it, so that a burst is not taken for a bad revision. The minute after may lose no more than
     that, or what was capped would be paid back in full. The fast path is not capped, for jumps of 25 points
-    and more. With `minutes` of 0 there is neither a cap nor a fast path.
+    and more, and has a part `fast_share` of the account. With `minutes` of 0 there is neither cap nor fast
+    path.
 
     `recurring` is an account of its own, of harm that comes and goes: it starts anew whenever it is spent, so
     it promises nothing and is a reason to wait, never to act.
@@ -232,6 +233,7 @@ class Harm:
     line: Line
     needed: float
     minutes: float = AGREEING_MINUTES
+    fast_share: float = FAST_SHARE
     capped: float = 0.0
     fast: float = 0.0
     bets: Mixture = Mixture(_BETS)
@@ -245,7 +247,7 @@ class Harm:
         """The evidence so far, in nats; it may fall again."""
         if not self.minutes:
             return self.capped
-        return log_sum((math.log1p(-FAST_SHARE) + self.capped, math.log(FAST_SHARE) + self.fast))
+        return log_sum((math.log1p(-self.fast_share) + self.capped, math.log(self.fast_share) + self.fast))
 
     def knowing(self, history: Iterable[Counts]) -> "Harm":
         """Return the test with stable's past known, which makes its bets better and changes no promise."""
@@ -283,7 +285,7 @@ class Harm:
         log, bets = self.bets.after(logs, _BETS, SHARED)
         if not self.minutes:
             return replace(self, capped=self.capped + log, bets=bets)
-        most = (self.needed - math.log1p(-FAST_SHARE)) / self.minutes
+        most = (self.needed - math.log1p(-self.fast_share)) / self.minutes
         if log > most:
             log, bets = most, bets.with_cash(math.exp(-most))
         far = Line(self.line.factor, self.line.points + FAST_POINTS)

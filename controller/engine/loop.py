@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from controller.core.decision import Command, needs_evidence
+from controller.core.log_evidence import next_block
 from controller.core.rollout import Phase, Rollout
 from controller.engine.outside import Outside
 from controller.engine.patience import until_it_works
@@ -16,8 +17,6 @@ UNOBSERVED_PAUSE = 3.0
 """Seconds between passes while a write is not in force yet, or the candidate not ready."""
 PAUSE = 15.0
 """Seconds between passes otherwise; metrics come by the minute, people's commands at any time."""
-LOG_PAUSE = 5.0
-"""Seconds between passes while the request log is read: what it shows is some seconds old."""
 SOON = timedelta(minutes=2)
 """How long a write may take to be in force before it is looked at less often."""
 PATIENCE = timedelta(hours=2)
@@ -104,7 +103,8 @@ def _pause(rollout: Rollout, now: datetime) -> float:
     waiting = rollout.observed_at is None and rollout.phase is not Phase.PAUSED
     if waiting and now - rollout.since < SOON:
         return UNOBSERVED_PAUSE
-    if rollout.policy.request_logs and needs_evidence(rollout):
-        return LOG_PAUSE
+    logs = rollout.policy.request_logs
+    if logs and needs_evidence(rollout):
+        return (next_block(now, logs.delay) - now).total_seconds()
     often = min((probe.every.total_seconds() for probe in rollout.policy.probes), default=PAUSE)
     return min(PAUSE, often)
