@@ -202,6 +202,8 @@ class Severity(StrEnum):
 
 ROLLOUT_LABEL = "rollout"
 """The label of an entry that holds the id of its rollout."""
+EVENT_LABEL, HARM = "event", "harm"
+"""The label of an entry that names what happened; harm between rollouts is no transition of one."""
 MOST_ENTRIES = 1000
 """Of the audit trail, in one reading, unless asked for otherwise."""
 

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from controller.cli.exit_codes import ExitCode
-from controller.cli.report import report_of
+from controller.cli.report import health_report, health_text, report_of
 from controller.cli.views import line_of
 from controller.core.plain_text import plain, plain_values
 from controller.core.rollout import Phase
@@ -74,19 +73,12 @@ def _code_of_health(health: ServiceHealth) -> ExitCode:
 def line_of_checked(checked: Checked) -> str:
     """Return the service, its phase or its health, and why, in one line of plain text."""
     if checked.health:
-        told = _line_of_health(checked.health) + _way_back(checked)
+        told = f"{checked.health.verdict.value.value:<11} {health_text(checked.health)}{_way_back(checked)}"
     elif checked.seen:
         told = line_of(checked.seen)
     else:
         told = f"{'error':<11} {_error_text(checked.error)}" if checked.error else "was deleted"
     return f"{checked.service:<20} {plain(told)}"
-
-
-def _line_of_health(health: ServiceHealth) -> str:
-    told = f"{health.verdict.value.value:<11} {health.revision}: {health.verdict.reason}"
-    if health.back_to:
-        return f"{told}; rolled back to {health.back_to}"
-    return f"{told}; not rolled back: {health.why_not}" if health.why_not else told
 
 
 def _way_back(checked: Checked) -> str:
@@ -99,26 +91,10 @@ def _way_back(checked: Checked) -> str:
 def json_of_checked(checked: Checked) -> str:
     """Return the same as one JSON object."""
     if checked.seen:
-        health = {"health": _report_of_health(checked.health)} if checked.health else {}
+        health = {"health": health_report(checked.health)} if checked.health else {}
         return json.dumps(report_of(checked.seen) | health)
     what = {"error": _error_text(checked.error)} if checked.error else {"deleted": True}
     return json.dumps(plain_values({"service": checked.service, **what}))
-
-
-def _report_of_health(health: ServiceHealth) -> dict[str, Any]:
-    verdict = health.verdict
-    report: dict[str, Any] = plain_values(
-        {
-            "value": verdict.value.value,
-            "revision": health.revision,
-            "reason": verdict.reason,
-            "limit_percent": None if verdict.limit is None else verdict.limit * 100,
-            "minutes": verdict.minutes,
-            "back_to": health.back_to or None,
-            "why_not_back": health.why_not or None,
-        }
-    )
-    return report
 
 
 def state_of(checked: Checked) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from controller.cli.exit_codes import ExitCode
 from controller.cli.views import View
 from controller.core.opening import NothingToDo
 from controller.core.rollout import Phase, Rollout
+from controller.core.wording import as_sentence
 from controller.engine.begin import Request, begin
 from controller.engine.loop import Ending, Followed, follow
 from controller.engine.outside import Outside
@@ -18,6 +19,8 @@ def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitC
             return ExitCode.DONE
         for warning in begun.warnings:
             view.said(f"Warning: {warning}.")
+        for note in begun.notes:
+            view.said(as_sentence(note))
         if begun.queued:
             view.said(f"Waiting for the rollout of {begun.rollout.candidate} to end first.")
         elif not begun.opened:
@@ -82,7 +85,7 @@ def ending_text(followed: Followed) -> str:
 
 
 def _end_of(rollout: Rollout) -> str:
-    reason, everybody = _sentence(rollout.reason), f"serves all users of {rollout.service}"
+    reason, everybody = as_sentence(rollout.reason), f"serves all users of {rollout.service}"
     match rollout.phase:
         case Phase.PROMOTED:
             return f"Promoted: {rollout.candidate} {everybody}. {reason}"
@@ -100,8 +103,3 @@ def _end_of(rollout: Rollout) -> str:
         case _:
             commands = f"canary resume, promote or rollback {rollout.service}"
             return f"Held at {rollout.percent} %: {reason} A person decides: {commands}."
-
-
-def _sentence(reason: str) -> str:
-    text = reason[:1].upper() + reason[1:]
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,7 +1,8 @@
 """The commands that read the audit trail: `history`, and `replay`, which decides it again."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,8 +22,10 @@ from controller.cli.options import (
 
 if TYPE_CHECKING:
     from controller.core.trail import Transition
+    from controller.engine.harm_trail import HarmSeen
     from controller.engine.outside import Outside
     from controller.engine.replay import Replayed
+    from controller.ports import AuditEntry
 
 RolloutId = Annotated[
     str, typer.Option("--rollout", metavar="ID", help="Only this rollout, by the id that status shows.")
@@ -49,15 +52,23 @@ def history(
 
     With --json each transition is whole: the policy, the record before and after, what was seen, the verdict.
     """
-    from controller.core.trail import transition_as_plain
+    from controller.core.trail import Transition, transition_as_plain
 
     name = checked_service(service)
     outside = connected(project, region, emulator, local=local)
-    transitions = _transitions(outside, name, rollout, limit, since)
+    happened = _happened(_entries(outside, name, rollout, limit, since))
     if as_json:
-        _print_json(transition_as_plain(transition) for transition in transitions)
+        _print_json(
+            transition_as_plain(each) if isinstance(each, Transition) else _harm_as_plain(each)
+            for each in happened
+        )
     else:
-        _print_table(name, [_row(transition) for transition in transitions], _HAPPENED)
+        _print_table(
+            outside,
+            name,
+            [_row(each) if isinstance(each, Transition) else _harm_row(each) for each in happened],
+            _HAPPENED,
+        )
 
 
 def replay(
@@ -76,15 +87,15 @@ def replay(
     The records and what was seen come from the trail, the evidence from Cloud Monitoring. Ends with exit
     code 4 where a decision differs.
     """
+    from controller.engine.audit import transitions_of
     from controller.engine.replay import replay as replayed_of
 
     name, outside = checked_service(service), connected(project, region, emulator, local=local)
-    transitions = _transitions(outside, name, rollout, limit, since)
-    replayed = list(replayed_of(outside, transitions))
+    replayed = list(replayed_of(outside, transitions_of(_entries(outside, name, rollout, limit, since))))
     if as_json:
         _print_json(_replayed_as_plain(each) for each in replayed)
     else:
-        _print_table(name, [_replayed_row(each) for each in replayed], _REPLAYED)
+        _print_table(outside, name, [_replayed_row(each) for each in replayed], _REPLAYED)
     if any(each.differs for each in replayed):
         raise typer.Exit(ExitCode.UNSURE)
 
@@ -93,14 +104,33 @@ _HAPPENED = ("time", "rollout", "event", "phase", "users", "by", "reason")
 _REPLAYED = ("time", "rollout", "then", "today", "why")
 
 
-def _transitions(
+def _entries(
     outside: "Outside", service: str, rollout: str, limit: int, since: str
-) -> "list[Transition]":
-    from controller.engine.audit import transitions_of
-
+) -> "Sequence[AuditEntry]":
     ago = parsed_duration("--since", since)
     begin = outside.clock.now() - ago if ago else None
-    return transitions_of(outside.audit_log.read_entries(service, rollout, begin, limit))
+    return outside.audit_log.read_entries(service, rollout, begin, limit)
+
+
+def _happened(entries: "Sequence[AuditEntry]") -> "list[Transition | HarmSeen]":
+    """Return the transitions in their order, and after those of a rollout the harm that followed it."""
+    from controller.engine.audit import transitions_of
+    from controller.engine.harm_trail import harm_of
+
+    transitions, harm = transitions_of(entries), harm_of(entries)
+    places = {each.after.id: place for place, each in enumerate(transitions)}
+    placed: list[tuple[int, Transition | HarmSeen]] = [*enumerate(transitions)]
+    placed += [(places.get(each.rollout, -1), each) for each in harm]
+    return [each for _, each in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _harm_row(harm: "HarmSeen") -> tuple[str, ...]:
+    time = f"{harm.time:%Y-%m-%d %H:%M:%S}"
+    return (time, harm.rollout, "harm", "", "", "health check", f"{harm.revision}: {harm.reason}")
+
+
+def _harm_as_plain(harm: "HarmSeen") -> dict[str, Any]:
+    return asdict(harm) | {"event": "harm", "time": harm.time.isoformat()}
 
 
 def _row(transition: "Transition") -> tuple[str, ...]:
@@ -165,8 +195,23 @@ def _print_json(values: Iterable[dict[str, Any]]) -> None:
         print(json.dumps(plain_values(value)))
 
 
-def _print_table(service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+def _raise_if_unknown(outside: "Outside", service: str) -> None:
+    """Raise NotFoundError for a service that is not there; whoever may not look at it learns nothing."""
+    from controller.ports import CanaryError, NotFoundError
+
+    try:
+        outside.cloud_run.read_service(service)
+    except NotFoundError:
+        raise
+    except CanaryError:
+        return
+
+
+def _print_table(
+    outside: "Outside", service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]
+) -> None:
     if not rows:
+        _raise_if_unknown(outside, service)
         print(f"No such transition of {service} is in the audit log; entries can take a minute to be seen.")
         return
     from rich.console import Console

@@ -79,6 +79,7 @@ def run() -> int:
 def _failed(error: Exception) -> ExitCode:
     import structlog
 
+    from controller.cli.logs import configure_logs
     from controller.core.opening import OpeningRefused
     from controller.gateways.policy_files import PolicyFileInvalid
     from controller.ports import (
@@ -99,6 +100,7 @@ def _failed(error: Exception) -> ExitCode:
     if isinstance(error, CanaryError):
         return _said(str(error), ExitCode.UNAVAILABLE)
 
+    configure_logs()  # which may not have been reached
     structlog.get_logger().debug("unexpected", exc_info=error)
     return _said(
         f"unexpected {type(error).__name__}: {error}. The rollout stays as it is. Please report this, with"

@@ -10,7 +10,7 @@ from controller.core.plain_text import plain
 from controller.core.policy import Policy, policy_as_plain, policy_digest
 from controller.core.reach import Traffic, reach_lines
 from controller.core.step_plan import Fitted
-from controller.core.wording import percent_text
+from controller.core.wording import as_sentence, percent_text
 from controller.gateways.policy_files import PolicyFileInvalid, read_policy
 
 Result = Policy | PolicyFileInvalid
@@ -45,11 +45,13 @@ def result_as_plain(file: Path, result: Result) -> dict[str, Any]:
 def fitted_lines(fitted: Fitted, traffic: Traffic | None) -> Iterable[str]:
     """Yield what a policy means at the traffic measured, for people: a plan's arithmetic, and times."""
     if traffic:
-        yield f"In the last hour, stable had {traffic.text}, of which {percent_text(traffic.errors)} failed."
+        share = "none" if traffic.never_failed else percent_text(traffic.errors)
+        yield f"In the last hour, stable had {traffic.text}, of which {share} failed."
         yield from fitted.plan.lines() if fitted.plan else ()
         yield from reach_lines(fitted.policy, traffic)
-    elif not fitted.warnings:
+    elif not (fitted.warnings or fitted.notes):
         yield "In the last hour, stable had no request, so nothing can be said of its traffic."
+    yield from (as_sentence(note) for note in fitted.notes)
     yield from (f"Warning: {warning}." for warning in fitted.warnings)
 
 
@@ -60,5 +62,6 @@ def fitted_as_plain(fitted: Fitted, traffic: Traffic | None) -> dict[str, Any]:
         "steps": policy_as_plain(fitted.policy)["steps"],
         "arithmetic": list(fitted.plan.lines()) if fitted.plan else [],
         "takes": list(reach_lines(fitted.policy, traffic)) if traffic else [],
+        "notes": list(fitted.notes),
         "warnings": list(fitted.warnings),
     }

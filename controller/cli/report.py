@@ -5,6 +5,7 @@ from typing import Any
 from controller.core.plain_text import plain_values
 from controller.core.rollout import Rollout
 from controller.core.summary import evidence_summary, verdict_summary
+from controller.engine.health import ServiceHealth
 from controller.engine.reconcile import Pass
 
 
@@ -48,3 +49,28 @@ def rollout_report(rollout: Rollout) -> dict[str, Any]:
         "by": rollout.by,
         "reason": rollout.reason,
     }
+
+
+def health_text(health: ServiceHealth) -> str:
+    """Return why a service at rest is as it is, and what was done about it, in one line."""
+    told = f"{health.revision}: {health.verdict.reason}"
+    if health.back_to:
+        return f"{told}; rolled back to {health.back_to}"
+    return f"{told}; not rolled back: {health.why_not}" if health.why_not else told
+
+
+def health_report(health: ServiceHealth) -> dict[str, Any]:
+    """Return how a service at rest is as JSON-able values."""
+    verdict = health.verdict
+    report: dict[str, Any] = plain_values(
+        {
+            "value": verdict.value.value,
+            "revision": health.revision,
+            "reason": verdict.reason,
+            "limit_percent": None if verdict.limit is None else verdict.limit * 100,
+            "minutes": verdict.minutes,
+            "back_to": health.back_to or None,
+            "why_not_back": health.why_not or None,
+        }
+    )
+    return report

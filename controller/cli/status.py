@@ -4,7 +4,7 @@ import json
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from controller.cli.options import (
 
 if TYPE_CHECKING:
     from controller.core.rollout import Phase, Rollout
+    from controller.engine.health import ServiceHealth
     from controller.engine.outside import Outside
     from controller.engine.reconcile import Pass
 
@@ -61,26 +62,31 @@ def status(
         outside = connected(project, region, emulator, local=local)
         phase, at_most = _phase(wait_for), parsed_duration("--timeout", timeout)
         raise typer.Exit(_waited(outside, checked_service(service), phase, at_most, as_json=as_json))
-    from controller.cli.report import report_of
+    from controller.cli.report import health_report, report_of
     from controller.core.pause_ahead import read_pause_ahead
+    from controller.engine.health import look_at_health
     from controller.engine.reconcile import look
 
     wanted = policy_of(policy) if policy else None
-    seen = look(connected(project, region, emulator, local=local), checked_service(service))
+    outside = connected(project, region, emulator, local=local)
+    seen = look(outside, checked_service(service))
     differs = wanted is not None and seen.rollout is not None and seen.rollout.policy != wanted
+    health = look_at_health(outside, seen.service, seen.rollout) if seen.rollout else None
     if as_json:
-        more = {"policy_differs": differs} if wanted else {}
+        more: dict[str, Any] = {"policy_differs": differs} if wanted else {}
         more |= {"paused_ahead": True} if read_pause_ahead(seen.service) else {}
+        more |= {"health": health_report(health)} if health else {}
         print(json.dumps(report_of(seen) | more))
     else:
-        _show(seen, policy if differs else None)
+        _show(seen, health, policy if differs else None)
 
 
-def _show(seen: "Pass", differing: Path | None) -> None:
+def _show(seen: "Pass", health: "ServiceHealth | None", differing: Path | None) -> None:
     """Show what was seen; `differing` is the file of another policy than the rollout has."""
     from rich.console import Console
 
-    from controller.cli.views import line_of, panel_of
+    from controller.cli.report import health_text
+    from controller.cli.views import line_of, lines_of, panel_of
     from controller.core.pause_ahead import read_pause_ahead
     from controller.core.plain_text import plain
 
@@ -93,10 +99,15 @@ def _show(seen: "Pass", differing: Path | None) -> None:
     if seen.decision is None:
         console.print(line_of(seen))
         return
-    console.print(panel_of(seen, seen.assessment))
+    if console.is_terminal:
+        console.print(panel_of(seen, seen.assessment))
+    else:
+        console.print("\n".join(lines_of(seen, seen.assessment)))
     rollout = seen.decision.rollout
     by = plain(rollout.by)
     console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {by}")
+    if health:
+        console.print(f"{health.verdict.value.value}, by its metrics: {plain(health_text(health))}")
     if rollout.at_gate:
         console.print(
             f"It waits at a gate for a person: canary resume {service}, or canary rollback {service}"

@@ -216,6 +216,24 @@ def panel_of(
     return _Plain(Panel(Group(*parts), title=title, subtitle=subtitle, title_align="left", box=box.ROUNDED))
 
 
+def lines_of(seen: Pass, weighed: Assessment | None) -> Iterator[str]:
+    """Yield the same picture as lines of plain text, which are as long as they need to be."""
+    if seen.decision is None:
+        yield line_of(seen)
+        return
+    rollout = seen.decision.rollout
+    yield plain(f"canary rollout {rollout.service}, rollout {rollout.id}")
+    yield plain(_progress(rollout).plain)
+    for role, revision, _, sample in _rows(rollout, weighed):
+        requests, errors, p50, p95 = _numbers(sample)
+        share = seen.service.shares_served.get(revision, 0)
+        line = f"{role:<10} {revision or '-'}  {share:>3} % of users"
+        if sample.requests:
+            line += f", {requests} requests, {errors} errors, p50 {p50}, p95 {p95}"
+        yield plain(line)
+    yield plain(_verdict(seen).plain)
+
+
 class _Plain:
     """A picture in which every text is plain, whatever was put into it."""
 
@@ -250,15 +268,18 @@ def _revisions(seen: Pass, rollout: Rollout, weighed: Assessment | None) -> Tabl
     table.add_column("", no_wrap=True)
     for heading in ("requests", "errors", "p50", "p95"):
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = (
-        ("stable", rollout.stable, "blue", weighed.stable if weighed else Sample()),
-        ("candidate", rollout.candidate, "yellow", weighed.candidate if weighed else Sample()),
-    )
-    for role, revision, colour, sample in rows:
+    for role, revision, colour, sample in _rows(rollout, weighed):
         share = seen.service.shares_served.get(revision, 0)
         bar = Bar(100, 0, share, color=colour, bgcolor="grey23")
         table.add_row(role, Text(revision), bar, f"{share:>3} %", *_numbers(sample))
     return table
+
+
+def _rows(rollout: Rollout, weighed: Assessment | None) -> tuple[tuple[str, str, str, Sample], ...]:
+    return (
+        ("stable", rollout.stable, "blue", weighed.stable if weighed else Sample()),
+        ("candidate", rollout.candidate, "yellow", weighed.candidate if weighed else Sample()),
+    )
 
 
 def _numbers(sample: Sample) -> tuple[str, str, str, str]:

@@ -168,14 +168,20 @@ def _rules(policy: Policy) -> Iterator[str]:
     yield _end_text(policy.after_promotion)
     yield _new_revision_text(policy.on_new_revision)
     if policy.health:
-        yield _health_text(policy.health)
+        yield _health_text(policy.health, probed=policy.health.probes and bool(policy.probes))
 
 
-def _health_text(health: Health) -> str:
+def _health_text(health: Health, *, probed: bool) -> str:
     does = "is reported" if health.on_harm is OnHarm.ALERT else "sends all users back to the one before"
+    ceiling = f"above {share_text(health.errors)}, or " if health.errors is not None else ""
+    usual = f"far above what was usual in the {duration_text(health.past)} before"
+    latency = _ceilings_text({name: duration_text(limit) for name, limit in health.latency.items()})
+    probes = ", or when a probe fails" if probed else ""
     return (
-        f"Between rollouts, `canary check` and `canary run` look at the revision that serves: harm {does},"
-        f" with one false alarm in {duration_text(health.false_alarm)} at most, on average."
+        "Between rollouts, `canary check` and `canary run` look at the last"
+        f" {duration_text(health.window)} of the revision that serves: harm {does}. It is harm when"
+        f" {' and '.join(health.codes)} responses are {ceiling}{usual}{latency}{probes}; one false alarm in"
+        f" {duration_text(health.false_alarm)} at most, on average."
     )
 
 
@@ -192,7 +198,8 @@ def _latency_text(guard: LatencyGuard) -> str:
 
 def _startup_text(guard: StartupGuard) -> str:
     ceilings = _ceilings_text({name: duration_text(limit) for name, limit in guard.ceilings.items()})
-    return f"{_verb(guard)} when instances start in {_anywhere_text(guard.tolerance)}{ceilings}."
+    slower = f"{_anywhere_text(guard.tolerance)}{ceilings}"
+    return f"{_verb(guard)} when the time in which instances start is {slower}."
 
 
 def _capacity_text(guard: CapacityGuard) -> str:

@@ -1,6 +1,6 @@
 """The opening of a rollout: which revision is the candidate, which is stable, and what speaks against it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -29,11 +29,12 @@ class NothingToDo:
 
 @dataclass(frozen=True)
 class Opening:
-    """A rollout to begin, its first split, and what a person should know before."""
+    """A rollout to begin, its first split, and what a person should know before: warnings, or just notes."""
 
     rollout: Rollout
     split: Split
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def open_rollout(
@@ -79,7 +80,7 @@ def open_rollout(
     _raise_if_unreachable(service, rollout)
     kept = replace(service, traffic=without_tags(service.traffic, _tags_left(previous, *lost)))
     warnings = tuple(_warnings(rollout, serving, stable, chosen))
-    return Opening(rollout, wanted_split(rollout, kept), warnings)
+    return Opening(rollout, wanted_split(rollout, kept), warnings, tuple(_notes(previous)))
 
 
 def open_rollback(
@@ -247,6 +248,12 @@ def _raise_if_unreachable(service: ServiceState, rollout: Rollout) -> None:
             f" {service.name} is disabled, and with it that of each tag; take {named} out of the policy, or:"
             f" gcloud run services update {service.name} --default-url"
         )
+
+
+def _notes(previous: Rollout | None) -> Iterator[str]:
+    if previous and not previous.phase.is_terminal:
+        where = f"{previous.phase.value} at {previous.percent} %"
+        yield f"this takes the place of the rollout of {previous.candidate}, {where}, which is superseded"
 
 
 def _warnings(

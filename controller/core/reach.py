@@ -17,6 +17,7 @@ from controller.core.policy_steps import Step
 from controller.core.sequential import (
     FAST_POINTS,
     FAST_PRIOR,
+    FIRST_BAD,
     NO_ROOM,
     PRIOR,
     Harm,
@@ -45,11 +46,12 @@ class Traffic:
     """What is known of a service before a rollout.
 
     `a_minute` is its number of requests a minute, above 0; `errors` the share of them that fail in stable,
-    strictly between 0 and 1.
+    strictly between 0 and 1: where none failed, it is what that many requests leave possible.
     """
 
     a_minute: float
     errors: float
+    never_failed: bool = False
 
     def at(self, percent: int) -> float:
         """Return the requests a minute to a revision that has so many percent."""
@@ -86,7 +88,7 @@ def traffic_of(minutes: Sequence[Minute], until: datetime, guard: ErrorGuard | N
     a_minute = requests * MINUTE / (until - since)
     if lately >= FEWEST_LATELY:
         a_minute = max(a_minute, lately * MINUTE / LATELY)
-    return Traffic(a_minute, rate.share)
+    return Traffic(a_minute, rate.share, never_failed=rate.bad == FIRST_BAD)
 
 
 @dataclass(frozen=True)
@@ -201,12 +203,14 @@ def tolerated_text(policy: Policy, traffic: Traffic) -> str:
 class StepReach:
     """What a step can show at the traffic measured: `wanted` is what it waits for, and how long that takes.
 
-    `shown` is the smallest increase of failures that can be ruled out within its limit.
+    It takes `least` where there is much traffic. `shown` is the smallest increase of failures that can be
+    ruled out within its limit.
     """
 
     number: int
     step: Step
     wanted: str
+    least: timedelta
     takes: timedelta
     shown: float
 
@@ -218,7 +222,9 @@ class StepReach:
     @property
     def time_text(self) -> str:
         """How long its evidence takes, in words."""
-        return "more than a year" if self.takes >= LONGEST else duration_text(rounded_up(self.takes))
+        if self.takes >= LONGEST:
+            return "more than a year"
+        return duration_text(self.takes if self.takes == self.least else rounded_up(self.takes))
 
 
 def reach_of(policy: Policy, traffic: Traffic) -> tuple[StepReach, ...]:
@@ -239,7 +245,8 @@ def _reach(policy: Policy, traffic: Traffic, number: int, step: Step) -> StepRea
     evidence = math.ceil(min(minutes, LONGEST / MINUTE)) * MINUTE
     requests = traffic.at(percent) * ((hold.at_most - late) / MINUTE)
     shown = ruled_out(policy, traffic, percent, requests) - traffic.errors
-    return StepReach(number, step, wanted, max(hold.at_least, evidence) + late, shown)
+    least = hold.at_least + late
+    return StepReach(number, step, wanted, least, max(least, evidence + late), shown)
 
 
 def reach_lines(policy: Policy, traffic: Traffic) -> Iterator[str]:

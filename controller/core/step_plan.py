@@ -102,10 +102,19 @@ class StepPlan:
         return policy.model_copy(update={"steps": tuple(each.step for each in self.steps), "auto": None})
 
     @property
+    def is_as_wanted(self) -> bool:
+        """Whether no step risks more than it may, and what the policy wants can be shown."""
+        return self._risk <= self.allowed and not self.instead
+
+    @property
+    def _risk(self) -> int:
+        return max(math.ceil(each.risk.failed) for each in self.steps)
+
+    @property
     def sentence(self) -> str:
         """The plan in one sentence, without its end."""
         steps = [f"{each.step.traffic}% for {duration_text(each.step.hold.at_least)}" for each in self.steps]
-        risk = max(math.ceil(each.risk.failed) for each in self.steps)
+        risk = self._risk
         text = (
             f"steps chosen for {self.traffic.text}: {', '.join(steps)}; the worst candidate fails about"
             f" {requests_text(risk)} in a step before it is noticed"
@@ -147,6 +156,7 @@ class Fitted:
 
     policy: Policy
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     plan: StepPlan | None = None
 
 
@@ -157,7 +167,10 @@ def fit_steps(policy: Policy, traffic: Traffic | None) -> Fitted:
     plan = plan_steps(policy, traffic) if traffic else None
     if plan:
         fitted = plan.policy(policy)
-        return Fitted(fitted, (plan.sentence, *reach_warnings(fitted, plan.traffic)), plan)
+        beyond, said = tuple(reach_warnings(fitted, plan.traffic)), (plan.sentence,)
+        if plan.is_as_wanted:
+            return Fitted(fitted, beyond, said, plan)
+        return Fitted(fitted, (*said, *beyond), plan=plan)
     why = "no guard decides on errors" if traffic else "stable had no request in the last hour"
     usual = ", ".join(f"{step.traffic}%" for step in policy.steps)
     warning = f"{why}, so no steps can be chosen by it: they are the usual ones, {usual}"

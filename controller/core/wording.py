@@ -120,3 +120,9 @@ def _rounded(number: int) -> int:
 def counted(number: int, noun: str) -> str:
     """Return `1 minute`, `2 minutes`, `1,940 requests`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def as_sentence(reason: str) -> str:
+    """Return a reason with a capital letter and an end."""
+    text = reason[:1].upper() + reason[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

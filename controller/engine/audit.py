@@ -18,6 +18,8 @@ from controller.core.trail import (
 )
 from controller.engine.outside import Outside
 from controller.ports import (
+    EVENT_LABEL,
+    HARM,
     ROLLOUT_LABEL,
     AuditEntry,
     CanaryError,
@@ -89,19 +91,21 @@ def entry_of(transition: Transition) -> AuditEntry:
         revision=after.candidate,
         severity=_severity(transition),
         message=f"{after.service}: {after.phase} at {after.percent} %: {after.reason}",
-        labels={ROLLOUT_LABEL: after.id, "event": happened, "phase": after.phase.value},
+        labels={ROLLOUT_LABEL: after.id, EVENT_LABEL: happened, "phase": after.phase.value},
         payload=transition_as_plain(transition),
     )
 
 
 def transitions_of(entries: Iterable[AuditEntry]) -> list[Transition]:
-    """Return the transitions in entries, but for those that cannot be read, in their order.
+    """Return the transitions among entries, but for those that cannot be read, in their order.
 
     Where two controllers wrote at the same moment, and the later write replaced the earlier, both stand in
     the log: the one that the rollout went on from is kept.
     """
     read: list[Transition] = []
     for entry in entries:
+        if entry.labels.get(EVENT_LABEL) == HARM:
+            continue
         if entry.cut:
             log.warning("an entry of the audit log is not whole", entry=entry.insert_id, missing=entry.cut)
             continue

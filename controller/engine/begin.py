@@ -50,6 +50,7 @@ class Begun:
     rollout: Rollout
     opened: bool
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     queued: bool = False
     """The wanted rollout has to wait for this one, which is another's."""
 
@@ -83,7 +84,7 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
         lost.append(opening.rollout)
         raise
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
-    return Begun(opening.rollout, opened=True, warnings=opening.warnings)
+    return Begun(opening.rollout, opened=True, warnings=opening.warnings, notes=opening.notes)
 
 
 def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> None:
@@ -171,7 +172,8 @@ def _fitted(opening: Opening, traffic: Traffic | None) -> Opening:
     """Return the opening with steps that fit stable's traffic, and what there is to say about that."""
     fitted = fit_steps(opening.rollout.policy, traffic)
     rollout = replace(opening.rollout, policy=fitted.policy)
-    return replace(opening, rollout=rollout, warnings=(*opening.warnings, *fitted.warnings))
+    warnings, notes = (*opening.warnings, *fitted.warnings), (*opening.notes, *fitted.notes)
+    return replace(opening, rollout=rollout, warnings=warnings, notes=notes)
 
 
 def rejected(outside: Outside, service_name: str) -> Rollout:

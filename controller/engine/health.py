@@ -14,6 +14,7 @@ from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
 from controller.core.policy import Policy
 from controller.core.policy_choices import OnHarm
+from controller.core.policy_health import Health
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase, Rollout, command_id
@@ -45,13 +46,14 @@ class ServiceHealth:
     """How the revision is that serves all users, and what was done about it.
 
     `back_to` is the revision that they were sent back to; `why_not` says why they were not, where the policy
-    wants it.
+    wants it. It `is_news` where it is harmful, and was not as far as this controller knows.
     """
 
     revision: str
     verdict: HealthVerdict
     back_to: str = ""
     why_not: str = ""
+    is_news: bool = False
 
     @property
     def is_harmful(self) -> bool:
@@ -68,17 +70,11 @@ def check_health(
     outside: Outside, service: ServiceState, rollout: Rollout, metrics: HealthMetrics, memory: HealthMemory
 ) -> ServiceHealth | None:
     """Judge the revision that serves all users, and act on harm; None where there is no such revision."""
-    health = rollout.policy.health
-    (revision, share), *others = service.shares_served.items() or [("", 0)]
-    if health is None or not is_watched(rollout) or others or share != ALL or not revision:
+    revision, health = _watched(service, rollout), rollout.policy.health
+    if not revision or health is None:
         return None
     complaints = _complaints(outside, service, revision, rollout.policy, memory)
-    try:
-        past, minutes = metrics.of(service.name, revision, rollout.policy, health)
-        verdict = judge_health(health, past, minutes, complaints)
-    except CanaryError as error:
-        verdict = judge_health(health, Sample(), (), complaints) if complaints else unreadable(str(error))
-    found = ServiceHealth(revision, verdict)
+    found = ServiceHealth(revision, _judged(service, rollout, revision, metrics, complaints))
     if not found.is_harmful:
         memory.reported = False
         return found
@@ -86,8 +82,40 @@ def check_health(
         found = _rolled_back(outside, service, rollout, found)
     if not memory.reported:
         _report(service, rollout, found)
+        found = replace(found, is_news=True)
     memory.reported = not found.back_to
     return found
+
+
+def look_at_health(outside: Outside, service: ServiceState, rollout: Rollout) -> ServiceHealth | None:
+    """Judge the revision that serves all users by its metrics alone; no probe is asked, nothing is done."""
+    revision = _watched(service, rollout)
+    if not revision:
+        return None
+    metrics = HealthMetrics(outside.metrics, [rollout.policy], outside.clock.now())
+    return ServiceHealth(revision, _judged(service, rollout, revision, metrics, None))
+
+
+def _watched(service: ServiceState, rollout: Rollout) -> str:
+    """Return the revision that serves all users, or nothing where nobody asks for its health."""
+    (revision, share), *others = service.shares_served.items() or [("", 0)]
+    return revision if is_watched(rollout) and not others and share == ALL else ""
+
+
+def _judged(
+    service: ServiceState,
+    rollout: Rollout,
+    revision: str,
+    metrics: HealthMetrics,
+    complaints: tuple[str, ...] | None,
+) -> HealthVerdict:
+    policy = rollout.policy
+    health = policy.health or Health()
+    try:
+        past, minutes = metrics.of(service.name, revision, policy, health)
+        return judge_health(health, past, minutes, complaints)
+    except CanaryError as error:
+        return judge_health(health, Sample(), (), complaints) if complaints else unreadable(str(error))
 
 
 def _report(service: ServiceState, rollout: Rollout, found: ServiceHealth) -> None:

@@ -12,6 +12,7 @@ from controller.core.observation import ServiceState
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Rollout
 from controller.engine.evidence import HISTORY, EvidenceCache
+from controller.engine.harm_trail import log_harm
 from controller.engine.health import HealthMemory, ServiceHealth, check_health, is_watched
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
@@ -90,12 +91,17 @@ def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Mem
         ),
         memories,
     )
+    found = []
     for service in services:
         rollout = rollouts.get(service.name)
         # Nothing is decided of one that is over, so however old the list is, it need not be read anew.
         is_over = rollout is not None and rollout.is_over
         is_fresh = is_over or outside.clock.now() - listed_at < FRESH
-        on_checked(one.checked(service, is_fresh=is_fresh))
+        checked = one.checked(service, is_fresh=is_fresh)
+        if rollout and checked.health:
+            found.append((rollout, checked.health))
+        on_checked(checked)
+    log_harm(outside, found)
 
 
 def _readable(service: ServiceState) -> Rollout | None:

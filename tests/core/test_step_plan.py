@@ -158,6 +158,16 @@ def test_a_quiet_service_gets_one_step_and_is_told_what_can_be_shown_instead() -
     )
 
 
+def test_a_plan_that_risks_no_more_than_it_may_is_no_warning() -> None:
+    quiet, busy = Traffic(60, 0.005), Traffic(1200, 0.005)
+    within = fit_steps(auto(at_most=120), quiet)
+    assert within.plan
+    assert (within.notes, within.warnings) == ((within.plan.sentence,), ())
+    beyond = fit_steps(auto(at_most=5), busy)
+    assert beyond.plan
+    assert (beyond.notes, beyond.warnings) == ((), (beyond.plan.sentence,))
+
+
 def test_the_arithmetic_of_each_step_is_said_in_words() -> None:
     lines = list(a_plan(Traffic(1200, 0.001)).lines())
     assert len(lines) == 4

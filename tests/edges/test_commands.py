@@ -72,6 +72,7 @@ def test_status_rejection_and_retry(cloud: Cloud) -> None:
     assert (as_text.returncode, as_text.stderr) == (0, "")
     for words in (f"canary rollout {name}", f"{name}-v1", f"{name}-v2", "80 %", "[20 %]", first["rollout"]):
         assert words in as_text.stdout
+    assert not set("╭│╰") & set(as_text.stdout)
     (report,) = reports_in(as_json.stdout)
     assert (report["phase"], report["candidate_percent"]) == ("stepping", 20)
     assert report["serving"] == {f"{name}-v1": 80, f"{name}-v2": 20}

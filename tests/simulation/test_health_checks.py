@@ -276,6 +276,29 @@ def test_the_exit_code_and_the_line_say_what_was_found_and_done(stage: Stage) ->
     assert stable not in line
 
 
+def test_harm_stands_in_the_status_and_once_an_hour_in_the_history(stage: Stage) -> None:
+    _, candidate = promoted(stage)
+    assert f"good, by its metrics: {candidate}: " in stage.canary("status", SERVICE).text
+    assert "harm " not in stage.canary("history", SERVICE).text
+    turn_bad(stage, candidate)
+    for _ in range(3):
+        stage.canary("check")
+        stage.wait(60)
+    with stage.stays_as_it_is():
+        assert f"harmful, by its metrics: {candidate}: " in stage.canary("status", SERVICE).text
+        report = json.loads(stage.canary("status", SERVICE, "--json").text)
+        lines = [json.loads(line) for line in stage.canary("history", SERVICE, "--json").text.splitlines()]
+        rows = stage.canary("history", SERVICE).text.splitlines()
+    assert report["health"]["value"] == "harmful"
+    harm = [line for line in lines if line.get("event") == "harm"]
+    assert 1 <= len(harm) <= 2  # an hour may have begun in between
+    assert (harm[0]["revision"], harm[0]["rollout"]) == (candidate, stage.record.id)
+    assert "failed, above" in harm[0]["reason"]
+    assert lines[-1] == harm[-1]
+    assert len([row for row in rows if " harm " in row]) == len(harm)
+    assert stage.canary("replay", SERVICE).code == 0
+
+
 def test_a_rollback_has_the_exit_code_of_one_until_it_is_in_force(stage: Stage) -> None:
     stable, candidate = promoted(stage, on_harm="rollback")
     turn_bad(stage, candidate)

@@ -16,7 +16,7 @@ from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Phase, Refuse, Stay
 from controller.core.traffic import Target
 from controller.emulator.settings import EtagMode
-from controller.engine.begin import rejected
+from controller.engine.begin import Begun, rejected
 from controller.engine.evidence import EvidenceCache, assess_rollout
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass, look
@@ -367,7 +367,7 @@ def test_a_newer_revision_supersedes_and_gets_the_same_stable(world: World) -> N
 def test_a_rollout_of_a_newer_revision_takes_the_place_of_a_running_one(world: World) -> None:
     stable = world.newest()
     first = world.deploy()
-    begun: list[object] = []
+    begun: list[Begun] = []
 
     def overtake() -> None:
         world.deploy()
@@ -376,6 +376,9 @@ def test_a_rollout_of_a_newer_revision_takes_the_place_of_a_running_one(world: W
     followed = world.roll_out(act=at(Phase.STEPPING, 10, overtake))
     assert followed.ending in {Ending.REPLACED, Ending.OVER}
     assert begun
+    assert begun[0].notes == (
+        f"this takes the place of the rollout of {first}, stepping at 10 %, which is superseded",
+    )
     assert world.serving().get(first, 0) == 0
     assert world.roll_out().rollout.stable == stable
 
