@@ -37,6 +37,8 @@ MOST_HARMED = 3
 MOST_SECONDS = 45
 KNOBS: dict[str, Any] = {"START_SECONDS": "12", "LATENCY_MS": "80"}
 USERS_ALONE = {"ERROR_SHARE": "1", "PROBE_ERROR_SHARE": "0"}
+SERVED_BEFORE = 900
+"""Seconds in which stable had users before, of which log and metrics are compared."""
 LOG_DELAY = timedelta(seconds=10)
 
 
@@ -78,6 +80,7 @@ def seconds_to_undo(seed: int, *, logs: str, rps: float) -> float:
     hold = {"at_least": "30m"}
     policy = a_policy(steps=["50%"], hold=hold, request_logs=logs)
     with portal(seed, rps) as world:
+        world.wait(SERVED_BEFORE)
         candidate, failing, decided = world.deploy(**KNOBS), list[datetime](), list[datetime]()
 
         def act(seen: Pass) -> None:

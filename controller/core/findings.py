@@ -14,6 +14,7 @@ from controller.core.limits import Limit
 from controller.core.needs import NO_NEED, Need, need_for_harm, need_for_safety
 from controller.core.policy import Policy
 from controller.core.policy_choices import AdvanceOn
+from controller.core.probe_evidence import answered_well
 from controller.core.wording import breach_text, need_text, numbers_text, odds_text, ruled_out_text
 
 SUSPICION = math.log(2)
@@ -91,7 +92,7 @@ class Case:
         """Whether it has nothing to say, and others speak in its place."""
         if self.test.may_be_silent:
             return not self.candidate.total or not (self.alone or self.stable.total)
-        stands_in = self.probed is not None and self.probed.candidate.requests > 0
+        stands_in = self.probed is not None and answered_well(self.probed.candidate) > 0
         return self.assessment.source is Source.METRICS and stands_in and not self.candidate.total
 
     @property

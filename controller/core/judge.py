@@ -23,6 +23,7 @@ from controller.core.findings import Account, Case, Finding, VerdictValue, findi
 from controller.core.guards import deciding_guards, log_harm
 from controller.core.policy import Policy
 from controller.core.policy_steps import Hold
+from controller.core.probe_evidence import answered_well
 from controller.core.wording import counted
 
 
@@ -138,8 +139,9 @@ def _with_hold(
 ) -> Verdict:
     """Turn a pass into unsure until the step has its minutes and its requests on both sides."""
     minutes_seen = assessment.minutes
-    candidate = assessment.candidate.requests + (probed.candidate.requests if probed else 0)
-    stable = assessment.stable.requests + (probed.stable.requests if probed else 0)
+    # Of probes only good answers count: what both fail, or could not be asked, says nothing of the candidate.
+    candidate = assessment.candidate.requests + (answered_well(probed.candidate) if probed else 0)
+    stable = assessment.stable.requests + (answered_well(probed.stable) if probed else 0)
     if not candidate:
         reason = f"no request reached the candidate in {counted(minutes_seen, 'minute')}"
         return replace(

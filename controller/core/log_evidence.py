@@ -146,9 +146,14 @@ class Completeness:
     metrics: int = 0
     logged: float = 0.0
 
+    @property
+    def is_known(self) -> bool:
+        """Whether enough was compared."""
+        return self.metrics >= FEWEST_TO_COMPARE
+
     def problem(self) -> str:
         """Say what is missing in the log; nothing where it is whole, or too little is known."""
-        if self.metrics < FEWEST_TO_COMPARE or self.logged >= (1 - MOST_MISSING) * self.metrics:
+        if not self.is_known or self.logged >= (1 - MOST_MISSING) * self.metrics:
             return ""
         counted = (
             f"Cloud Monitoring counts {self.metrics:,} requests where the log has {round(self.logged):,}"

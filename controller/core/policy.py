@@ -151,6 +151,7 @@ class Policy(Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         mistakes = [*_rise_mistakes(self.steps), *_gate_mistakes(self.steps), *_limit_mistakes(self)]
+        mistakes += _probe_mistakes(self)
         if self.guards.capacity and not self.request_logs:
             message = "what is refused stands in the request log alone; write request_logs: on"
             mistakes.append(Mistake(("guards", "capacity"), message))
@@ -192,6 +193,19 @@ def _rise_mistakes(steps: tuple[Step, ...]) -> Iterator[Mistake]:
                 f"steps must rise: {after.traffic}% follows {before.traffic}%; order them from small to large"
             )
             yield Mistake(("steps", index, "traffic"), message)
+
+
+def _probe_mistakes(policy: "Policy") -> Iterator[Mistake]:
+    """Yield the probes that are not asked even once in each step."""
+    holds = [*(step.hold for step in policy.steps), policy.bake]
+    shortest = min(hold.at_most for hold in holds)
+    for index, probe in enumerate(policy.probes):
+        if probe.every >= shortest:
+            message = (
+                f"a step may last {duration_text(shortest)} at most, so with {duration_text(probe.every)} it"
+                " may end before this is asked; ask more often"
+            )
+            yield Mistake(("probes", index, "every"), message)
 
 
 def _gate_mistakes(steps: tuple[Step, ...]) -> Iterator[Mistake]:

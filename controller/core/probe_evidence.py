@@ -30,12 +30,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same probe, asked of both revisions at `time`; there may be no stable."""
+    """The same probe, asked of both revisions; there may be no stable.
+
+    `time` is that of its turn, `asked_at` when it was really asked: a turn can be late.
+    """
 
     time: datetime
     name: str
     candidate: Answer
     stable: Answer | None = None
+    asked_at: datetime | None = None
+
+    @property
+    def moment(self) -> datetime:
+        """When it was asked, as far as that is known."""
+        return self.asked_at or self.time
 
 
 def slot_of(probe: Probe, number: int, now: datetime) -> datetime:
@@ -77,6 +86,11 @@ def _sample(answer: Answer | None, *, timed: bool) -> Sample:
         return Sample()
     latencies = counted_in_buckets([answer.seconds * 1000]) if timed else None
     return Sample({GOOD if answer.ok else BAD: 1}, latencies)
+
+
+def answered_well(probed: Sample) -> int:
+    """Return how many probes were answered as they should be."""
+    return probed.having((GOOD,))
 
 
 Asked = tuple[datetime, Answer]
@@ -128,6 +142,7 @@ def pair_as_plain(pair: Pair) -> Mapping[str, object]:
         "probe": pair.name,
         "candidate": _answer_as_plain(pair.candidate),
         "stable": _answer_as_plain(pair.stable) if pair.stable else None,
+        "asked_at": pair.asked_at.isoformat() if pair.asked_at else None,
     }
 
 
@@ -146,7 +161,15 @@ def parse_pair(time: datetime, plain: Mapping[str, object]) -> Pair | None:
     name = plain.get("probe")
     if candidate is None or not isinstance(name, str):
         return None
-    return Pair(time, name, candidate, stable)
+    return Pair(time, name, candidate, stable, _parse_time(plain.get("asked_at")))
+
+
+def _parse_time(plain: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(plain) if isinstance(plain, str) else None
+    except ValueError:
+        return None
+    return time if time and time.tzinfo else None
 
 
 def _parse_answer(plain: object) -> Answer | None:

@@ -113,8 +113,9 @@ class Eye:
         line, needed, fast = self.harm.line, self.harm.needed, self.harm.fast_share
         slowly = needed - math.log1p(-fast) + _UNTOLD
         yield slowly / _growth(line, traffic, percent, share), math.ceil(self.harm.minutes)
+        least = math.ceil(self.harm.fast_minutes) if percent == ALL else 1
         far = Line(line.factor, line.points + FAST_POINTS)
-        yield (needed - math.log(fast) + _FAST_UNTOLD) / _growth(far, traffic, percent, share), 1
+        yield (needed - math.log(fast) + _FAST_UNTOLD) / _growth(far, traffic, percent, share), least
 
 
 _NOTHING: Final = 1e-12

@@ -223,8 +223,8 @@ class Harm:
     `needed` is the evidence in nats at which somebody will act; one minute counts for at most
     1/`minutes` of it, so that a burst is not taken for a bad revision. The minute after may lose no more than
     that, or what was capped would be paid back in full. The fast path is not capped, for jumps of 25 points
-    and more, and has a part `fast_share` of the account. With `minutes` of 0 there is neither cap nor fast
-    path.
+    and more, but where nobody is beside the candidate: there `fast_minutes` have to agree, too. It has a part
+    `fast_share` of the account. With `minutes` of 0 there is neither cap nor fast path.
 
     `recurring` is an account of its own, of harm that comes and goes: it starts anew whenever it is spent, so
     it promises nothing and is a reason to wait, never to act.
@@ -234,6 +234,7 @@ class Harm:
     needed: float
     minutes: float = AGREEING_MINUTES
     fast_share: float = FAST_SHARE
+    fast_minutes: float = 0.0
     capped: float = 0.0
     fast: float = 0.0
     bets: Mixture = Mixture(_BETS)
@@ -286,13 +287,15 @@ class Harm:
         if not self.minutes:
             return replace(self, capped=self.capped + log, bets=bets)
         most = (self.needed - math.log1p(-self.fast_share)) / self.minutes
-        if log > most:
-            log, bets = most, bets.with_cash(math.exp(-most))
+        log, bets = _at_most(most, log, bets)
         far = Line(self.line.factor, self.line.points + FAST_POINTS)
         fast_logs = self._logs(far, FAST_ODDS, stable, candidate)
         fast_log, fast_bets = 0.0, self.fast_bets
         if fast_logs:
             fast_log, fast_bets = self.fast_bets.after(fast_logs, _FAST_BETS, SHARED)
+            if self.fast_minutes and not stable.total:
+                most_fast = (self.needed - math.log(self.fast_share)) / self.fast_minutes
+                fast_log, fast_bets = _at_most(most_fast, fast_log, fast_bets)
         return replace(
             self,
             capped=self.capped + log,
@@ -309,6 +312,11 @@ class Harm:
         if limit > NO_ROOM:
             return []
         return [log_e_value(line, stable, candidate, rate, odds_times(limit, times)) for times in odds]
+
+
+def _at_most(most: float, log: float, bets: Mixture) -> tuple[float, Mixture]:
+    """Return a log e-value that is capped, and bets that lose no more than that in the next minute."""
+    return (most, bets.with_cash(math.exp(-most))) if log > most else (log, bets)
 
 
 @dataclass(frozen=True, slots=True)

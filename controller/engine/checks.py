@@ -53,11 +53,11 @@ def check_candidate(
     _warm_up(outside, address, policy.probes)
     budget = AskingTime(seconds)
     probes = (*(Probe(path=path) for path in policy.smoke), *policy.probes)
-    answers = [ask_well(outside, address, probe, budget) for probe in probes]
+    answers = [_ask_well(outside, address, probe, budget) for probe in probes]
     return tuple(answer.problem + _hint(service, answer) for answer in answers if not answer.ok)
 
 
-def ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
+def _ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
     """Return the first good answer, or the last of all attempts."""
     if budget.left <= 0:
         asked = f"{probe.method} {address}{probe.path}"

@@ -96,7 +96,7 @@ def _obey(outside: Outside, service: str, event: Event, by: str, on_pass: OnPass
 def _see_through(outside: Outside, first: Rollout, command: Command, on_pass: OnPass) -> Obeyed:
     """Give the command until it is in force; `first` is the rollout that it is about as it was first seen."""
     patience = PATIENCE if command.event is Event.ROLLBACK else EFFECT_PATIENCE
-    passes = Passes(outside, first.service, patience)
+    passes = Passes(outside, first.service, patience, reads_log=False)
     begun = outside.clock.now()
     recorded: datetime | None = None
     ours: Rollout | None = None

@@ -8,7 +8,15 @@ import structlog
 
 from controller.core.assessment import Assessment, assess
 from controller.core.counts import EvidenceInvalid
-from controller.core.evidence import MINUTE, Evidence, Minute, arrange_evidence, final_until, floor_minute
+from controller.core.evidence import (
+    MINUTE,
+    Evidence,
+    Minute,
+    Sample,
+    arrange_evidence,
+    final_until,
+    floor_minute,
+)
 from controller.core.observation import ServiceState
 from controller.core.probe_evidence import Asked, without_probes
 from controller.core.rollout import Rollout
@@ -19,6 +27,7 @@ from controller.ports import CanaryError, Metrics, Minutes
 
 log = structlog.get_logger()
 
+UNTOLD = "it is not known yet which of the requests were our probes"
 HISTORY = timedelta(minutes=30)
 """How much of stable's past is read, for better bets on the first minutes."""
 
@@ -73,8 +82,11 @@ def weigh(
     Probes that are due are asked last, where it `asks`, and only as long as there is something to find out.
     """
     cache.turn_to(rollout)
-    recall_probes(outside, rollout, cache.probes)
-    metrics = assess_rollout(outside.metrics, rollout, cache, now)
+    until = final_until(now, rollout.policy.metrics_delay)
+    if recall_probes(outside, rollout, cache.probes, until, now):
+        metrics = assess_rollout(outside.metrics, rollout, cache, now)
+    else:
+        metrics = cache.assessment or assess(rollout.policy, Evidence(problem=UNTOLD))
     logged = assess_log(outside, rollout, cache.log, now, cache.counted) if cache.reads_log else None
     is_shown = any(each and each.harmed is not None for each in (metrics, logged))
     probes = assess_probes(outside, service, rollout, cache.probes, now, asks=asks and not is_shown)
@@ -118,14 +130,25 @@ def _users(
 ) -> tuple[Sequence[Minute], Sequence[Minute]]:
     """Return the minutes of stable and of the candidate, without our own probes."""
     for pair in cache.probes.fresh:
-        cache.asked.setdefault(rollout.candidate, []).append((pair.time, pair.candidate))
+        cache.asked.setdefault(rollout.candidate, []).append((pair.moment, pair.candidate))
         if pair.stable:
-            cache.asked.setdefault(rollout.stable, []).append((pair.time, pair.stable))
+            cache.asked.setdefault(rollout.stable, []).append((pair.moment, pair.stable))
     cache.probes.fresh = []
     users: dict[str, Sequence[Minute]] = {}
     for revision, minutes in read.of.items():
-        users[revision], cache.asked[revision] = without_probes(minutes, cache.asked.get(revision, ()))
+        known = [_blank(minute) if _is_untold(minute, rollout, cache) else minute for minute in minutes]
+        users[revision], cache.asked[revision] = without_probes(known, cache.asked.get(revision, ()))
     return users.get(rollout.stable, ()), users.get(rollout.candidate, ())
+
+
+def _is_untold(minute: Minute, rollout: Rollout, cache: EvidenceCache) -> bool:
+    """Tell whether too much was asked since for anybody to know who the users of this minute were."""
+    begun = cache.probes.begun
+    return begun is not None and rollout.windows[0].start < minute.end <= begun + MINUTE
+
+
+def _blank(minute: Minute) -> Minute:
+    return replace(minute, sample=Sample())
 
 
 def _read_minutes(metrics: Metrics, rollout: Rollout, since: datetime, until: datetime) -> Minutes:

@@ -20,7 +20,7 @@ from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase, Rollout, command_id
 from controller.core.traffic import ALL, tags_of
 from controller.engine.begin import open_on
-from controller.engine.checks import AskingTime, ask_well
+from controller.engine.checks import ATTEMPTS, AskingTime
 from controller.engine.outside import Outside
 from controller.engine.shared_metrics import HealthMetrics
 from controller.ports import CanaryError
@@ -28,14 +28,17 @@ from controller.ports import CanaryError
 log = structlog.get_logger()
 
 BY = "health check"
+PROBE_PAUSE = 15.0
+"""Seconds between two attempts."""
 PROBE_SECONDS = 60.0
 """For the probes of one service: all others wait."""
 
 
 @dataclass
 class HealthMemory:
-    """What a controller keeps of a service at rest: whether harm was reported, and what its probes said."""
+    """What a controller keeps of the revision of a service at rest: what was reported, and its answers."""
 
+    revision: str = ""
     reported: bool = False
     asked_at: datetime | None = None
     complaints: tuple[str, ...] | None = None
@@ -46,14 +49,13 @@ class ServiceHealth:
     """How the revision is that serves all users, and what was done about it.
 
     `back_to` is the revision that they were sent back to; `why_not` says why they were not, where the policy
-    wants it. It `is_news` where it is harmful, and was not as far as this controller knows.
+    wants it.
     """
 
     revision: str
     verdict: HealthVerdict
     back_to: str = ""
     why_not: str = ""
-    is_news: bool = False
 
     @property
     def is_harmful(self) -> bool:
@@ -73,6 +75,8 @@ def check_health(
     revision, health = _watched(service, rollout), rollout.policy.health
     if not revision or health is None:
         return None
+    if memory.revision != revision:  # what another one answered must not be held against this one
+        vars(memory).update(vars(HealthMemory(revision)))
     complaints = _complaints(outside, service, revision, rollout.policy, memory)
     found = ServiceHealth(revision, _judged(service, rollout, revision, metrics, complaints))
     if not found.is_harmful:
@@ -82,7 +86,6 @@ def check_health(
         found = _rolled_back(outside, service, rollout, found)
     if not memory.reported:
         _report(service, rollout, found)
-        found = replace(found, is_news=True)
     memory.reported = not found.back_to
     return found
 
@@ -210,20 +213,33 @@ def _asked(
 ) -> tuple[str, ...] | None:
     """Return a complaint for each probe that the revision does not answer well in three attempts.
 
-    None where nothing can be said of it, as we could not ask.
+    They lie so far apart that an outage of some seconds is no complaint. None where nothing can be said of
+    it, as we could not ask.
     """
-    budget, complaints, could_ask = AskingTime(PROBE_SECONDS), list[str](), True
-    for probe in probes:
-        answer = ask_well(outside, address, probe, budget)
-        if not answer.ok and _is_of_the_revision(answer, service):
-            complaints.append(answer.problem)
-        elif not answer.ok:
-            could_ask = False
+    budget, failing, answers = AskingTime(PROBE_SECONDS), probes, dict[str, Answer]()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            outside.clock.sleep(PROBE_PAUSE)
+        for probe in failing:
+            if budget.left <= 0:
+                log.warning("probes took all the time there is, and say nothing", service=service.name)
+                return None
+            answers[probe.name] = outside.probes.ask(address, budget.limited(probe))
+        failing = tuple(probe for probe in failing if not answers[probe.name].ok)
+        if not failing:
+            return ()
+    complaints = [answers[probe.name] for probe in failing]
+    blamed = tuple(answer.problem for answer in complaints if _is_of_the_revision(answer, service))
+    for answer in complaints:
+        if answer.problem not in blamed:
             log.warning("a probe says nothing of the revision", service=service.name, why=answer.problem)
-    return tuple(complaints) if complaints or could_ask else None
+    return blamed or None
 
 
 def _is_of_the_revision(answer: Answer, service: ServiceState) -> bool:
-    """Tell whether an answer blames the revision: not where we could not ask, or were not let in."""
-    turned_away = {401, 403} if service.ingress == ALL_INGRESS else {401, 403, 404}
+    """Tell whether an answer blames the revision.
+
+    Not where we could not ask, were not let in, or there was no instance to be had (429).
+    """
+    turned_away = {401, 403, 429} if service.ingress == ALL_INGRESS else {401, 403, 404, 429}
     return answer.status != 0 and answer.status not in turned_away

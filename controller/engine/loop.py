@@ -8,6 +8,7 @@ from enum import StrEnum
 from controller.core.decision import Command, needs_evidence
 from controller.core.log_evidence import next_block
 from controller.core.rollout import Phase, Rollout
+from controller.engine.evidence import EvidenceCache
 from controller.engine.outside import Outside
 from controller.engine.patience import until_it_works
 from controller.engine.reconcile import Memory, Pass, reconcile
@@ -83,11 +84,13 @@ def ending_of(rollout: Rollout, now: datetime) -> Ending | None:
 class Passes:
     """Passes over one service that outlive lost races and outages, up to a limit."""
 
-    def __init__(self, outside: Outside, service: str, patience: timedelta) -> None:
+    def __init__(
+        self, outside: Outside, service: str, patience: timedelta, *, reads_log: bool = True
+    ) -> None:
         self._outside = outside
         self._service = service
         self._patience = patience
-        self._memory = Memory()
+        self._memory = Memory(EvidenceCache(reads_log=reads_log))
 
     def next(self, command: Command | None = None) -> Pass:
         """Return the next pass that works; raises the last error when patience is over."""

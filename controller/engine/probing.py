@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import structlog
 
@@ -14,38 +15,87 @@ from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer, Pair, arrange_probes, pair_as_plain, parse_pair, slot_of
 from controller.core.rollout import Rollout
 from controller.engine.outside import Outside
-from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, Severity
+from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, PermanentError, Severity
 
 log = structlog.get_logger()
 
 BUDGET = timedelta(seconds=60)
 """How long a pass may ask; what is left is asked at the next one."""
-MOST_PAIRS = 2_000
+MOST_PAIRS = 10_000
 """Of one rollout, the newest, that are read back."""
+OVERLAP = timedelta(minutes=5)
+"""So much of the log is read again, for what another controller has put there late."""
+PATIENCE = timedelta(minutes=3)
+"""How long the metrics wait for the log that says which of their requests were ours."""
 
 
 @dataclass
 class ProbeCache:
     """What a controller keeps of a rollout's probes from pass to pass."""
 
-    pairs: list[Pair] | None = None
-    """Those that are not weighed yet; None before those of other controllers were read."""
+    pairs: list[Pair] = field(default_factory=list)
+    """Those that are not weighed yet."""
     fresh: list[Pair] = field(default_factory=list)
-    """Those that are not taken off the metrics yet."""
+    """Those that are not taken off the metrics yet, whoever asked them."""
     until: datetime | None = None
     assessment: Assessment | None = None
     asked: dict[str, datetime] = field(default_factory=dict)
     """The newest turn of each probe."""
     unkept: list[Pair] = field(default_factory=list)
     """What could not be put into the log yet."""
+    controller: str = field(default_factory=lambda: uuid4().hex[:8])
+    """Tells its entries from those of others, who may ask the same at the same time."""
+    known: dict[str, datetime] = field(default_factory=dict)
+    """The entries of the log that need not be read again, with their times."""
+    read_until: datetime | None = None
+    """The log was read when the metrics were final up to here."""
+    begun: datetime | None = None
+    """From when on all that was asked is known, where there was too much to read."""
+    unread_since: datetime | None = None
 
 
-def recall_probes(outside: Outside, rollout: Rollout, cache: ProbeCache) -> None:
-    """Read back, once, what controllers before have asked."""
-    if rollout.policy.probes and cache.pairs is None:
-        cache.pairs = _read_back(outside, rollout)
-        cache.fresh = list(cache.pairs)
-        cache.asked = {pair.name: pair.time for pair in cache.pairs}
+def recall_probes(
+    outside: Outside, rollout: Rollout, cache: ProbeCache, until: datetime, now: datetime
+) -> bool:
+    """Read back what other controllers have asked, before the metrics up to `until` are looked at.
+
+    Return whether it is known which of their requests were ours, or was waited for long enough.
+    """
+    if not rollout.policy.probes or (cache.read_until and until <= cache.read_until):
+        return True
+    begun = rollout.windows[0].start
+    since = max(begun, cache.read_until - OVERLAP) if cache.read_until else begun
+    try:
+        entries = outside.probe_log.read_entries(rollout.service, rollout.id, since, MOST_PAIRS)
+    except CanaryError as error:
+        cache.unread_since = cache.unread_since or now
+        if now - cache.unread_since < PATIENCE and not isinstance(error, PermanentError):
+            return False
+        log.warning("answers to earlier probes cannot be read", service=rollout.service, error=str(error))
+        return True
+    _take_in(cache, entries)
+    if len(entries) >= MOST_PAIRS:
+        cache.begun = entries[0].time
+    cache.read_until, cache.unread_since = until, None
+    return True
+
+
+def _take_in(cache: ProbeCache, entries: Sequence[AuditEntry]) -> None:
+    """Take what others have asked off the metrics; where it is new, it is evidence, too."""
+    pairs = [
+        (entry.insert_id, pair)
+        for entry in entries
+        if entry.insert_id not in cache.known and (pair := parse_pair(entry.time, entry.payload))
+    ]
+    news = [pair for _, pair in sorted(pairs, key=lambda each: (each[1].time, each[0]))]
+    cache.fresh += news
+    cache.pairs += [pair for pair in news if cache.until is None or pair.time > cache.until]
+    for pair in news:
+        cache.asked[pair.name] = max(pair.time, cache.asked.get(pair.name, pair.time))
+    newest = max((entry.time for entry in entries), default=None)
+    cache.known |= {name: pair.time for name, pair in pairs}
+    if newest:  # older ones will not be read again
+        cache.known = {name: time for name, time in cache.known.items() if time > newest - 2 * OVERLAP}
 
 
 def assess_probes(
@@ -55,14 +105,13 @@ def assess_probes(
     policy = rollout.policy
     if not policy.probes:
         return None
-    recall_probes(outside, rollout, cache)
     problem = _problem(service, rollout)
     if asks and not problem:
         news = _ask_due(outside, service, rollout, cache, now)
         cache.fresh += news
-        cache.pairs = [*(cache.pairs or ()), *news]
+        cache.pairs += news
         _keep(outside, rollout, cache, news)
-    pairs = cache.pairs or []
+    pairs = cache.pairs
     if cache.assessment is None and not pairs and problem:
         return assess(policy, Evidence(problem=problem, source=Source.PROBES))
     known = [pair for pair in pairs if pair.time <= now]  # all but where a replay looks back
@@ -105,10 +154,10 @@ def _pair(outside: Outside, service: ServiceState, rollout: Rollout, probe: Prob
         addresses["stable"] = service.addresses[rollout.stable_tag]
     drawn = hashlib.sha256(f"{rollout.id} {probe.name} {turn.isoformat()}".encode()).digest()[0]
     roles = sorted(addresses, reverse=bool(drawn % 2))
-    answers: dict[str, Answer] = {}
+    answers, asked_at = dict[str, Answer](), outside.clock.now()
     for role in roles:
         answers[role] = outside.probes.ask(addresses[role], probe)
-    return Pair(turn, probe.name, answers["candidate"], answers.get("stable"))
+    return Pair(turn, probe.name, answers["candidate"], answers.get("stable"), asked_at)
 
 
 def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache, news: Sequence[Pair]) -> None:
@@ -116,19 +165,21 @@ def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache, news: Sequence[
     cache.unkept = [*cache.unkept, *news][-MOST_PAIRS:]
     if not cache.unkept:
         return
+    entries = [_entry(rollout, pair, cache.controller) for pair in cache.unkept]
+    cache.known |= {entry.insert_id: entry.time for entry in entries}  # also where no reply comes
     try:
-        outside.probe_log.write_entries([_entry(rollout, pair) for pair in cache.unkept])
+        outside.probe_log.write_entries(entries)
     except CanaryError as error:
         log.warning("answers to probes cannot be kept; the rollout goes on", error=str(error))
         return
     cache.unkept = []
 
 
-def _entry(rollout: Rollout, pair: Pair) -> AuditEntry:
+def _entry(rollout: Rollout, pair: Pair, controller: str) -> AuditEntry:
     failed = not pair.candidate.ok or (pair.stable is not None and not pair.stable.ok)
     answers = f"candidate {_said(pair.candidate)}, stable {_said(pair.stable)}"
     return AuditEntry(
-        insert_id=f"{rollout.id}-{pair.time.timestamp():.6f}",
+        insert_id=f"{rollout.id}-{pair.time.timestamp():.6f}-{controller}",
         time=pair.time,
         service=rollout.service,
         revision=rollout.candidate,
@@ -143,16 +194,3 @@ def _said(answer: Answer | None) -> str:
     if answer is None:
         return "not asked"
     return f"{answer.status} in {answer.seconds:.2f} s" if answer.ok else answer.problem
-
-
-def _read_back(outside: Outside, rollout: Rollout) -> list[Pair]:
-    """Return the pairs that controllers before have asked."""
-    try:
-        entries = outside.probe_log.read_entries(
-            rollout.service, rollout.id, rollout.windows[0].start, MOST_PAIRS
-        )
-    except CanaryError as error:  # without them it takes longer to be sure
-        log.warning("answers to earlier probes cannot be read", service=rollout.service, error=str(error))
-        return []
-    pairs = [parse_pair(entry.time, entry.payload) for entry in entries]
-    return sorted((pair for pair in pairs if pair), key=lambda pair: pair.time)

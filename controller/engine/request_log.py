@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from controller.core.assessment import Assessment, assess
-from controller.core.evidence import BLOCK, MINUTE, Evidence, Source, floor_minute
+from controller.core.evidence import BLOCK, MINUTE, Evidence, Source, final_until, floor_minute
 from controller.core.log_evidence import (
     Completeness,
+    NewRequest,
     Reader,
     arrange_log,
     block_of,
@@ -27,6 +28,10 @@ HORIZON = timedelta(hours=2)
 """How far back a controller that begins reads the log; what is older is in the metrics."""
 COMPARED = timedelta(hours=1)
 """How far back the log and the metrics are compared."""
+BEFORE = timedelta(hours=6)
+"""How far back they are compared at first, to know whether the log is whole before it decides anything."""
+ENOUGH_BEFORE = 200
+"""Requests that are compared at first; so many are a single call."""
 
 
 @dataclass
@@ -42,6 +47,10 @@ class LogCache:
     """The share of which there were not too many."""
     logged: dict[datetime, float] = field(default_factory=dict)
     """Requests that reached an instance, by the end of their minute."""
+    before: Completeness | None = None
+    """Of stable's past; None before it was looked at."""
+    said: Assessment | None = None
+    """What was told last."""
 
 
 def assess_log(
@@ -50,7 +59,8 @@ def assess_log(
     """Return the assessment of the request log up to the newest block that is all there.
 
     `counted` is what the metrics count, by the end of each minute. A log that cannot be read, or is not
-    whole, is no evidence: the assessment says so, and the metrics decide alone. None before there is any.
+    whole, is no evidence: the assessment says so, and the metrics decide alone. None before there is any, and
+    as long as nobody knows whether it is whole: one without the good requests shows nothing but failures.
     """
     policy = rollout.policy
     if policy.request_logs is None:
@@ -59,37 +69,65 @@ def assess_log(
     reader = cache.reader or Reader(begun)
     until = last_block(now, policy.request_logs.delay)
     if until <= reader.until:
-        return cache.assessment
+        return cache.said
+    try:
+        if cache.before is None:
+            cache.before = _completeness_before(outside, rollout, now)
+        new = _read_on(outside, rollout, cache, reader, until, counted, begun)
+    except ThrottledError:
+        return cache.said  # a little later will do
+    except CanaryError as error:
+        log.warning("request log unreadable", service=rollout.service, error=str(error))
+        return assess(policy, Evidence(problem=str(error), source=Source.LOGS))
+    if new is None:
+        return cache.said
+    evidence = arrange_log(rollout.windows, rollout.stable, rollout.candidate, new, reader.until, until)
+    cache.assessment = assess(policy, evidence, cache.assessment)
+    cache.said = _told(rollout, cache, cache.before, _completeness(cache, until, counted))
+    return cache.said
+
+
+def _read_on(
+    outside: Outside,
+    rollout: Rollout,
+    cache: LogCache,
+    reader: Reader,
+    until: datetime,
+    counted: dict[datetime, int],
+    begun: datetime,
+) -> tuple[NewRequest, ...] | None:
+    """Return what is new up to `until`, and go on from there; None where it was too much."""
     share = _share(cache, counted, until - reader.since())
     if share != cache.share:  # what was not in the other share must not be taken for late
         cache.share, reader = share, replace(reader, seen={})
         since = reader.until
     else:
         since = max(reader.since(), cache.begun or begun)
-    try:
-        pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-        read = outside.request_logs.read_requests(rollout.service, pair, since, until, share=cache.share)
-    except ThrottledError:
-        return cache.assessment  # a little later will do
-    except CanaryError as error:
-        log.warning("request log unreadable", service=rollout.service, error=str(error))
-        return assess(policy, Evidence(problem=str(error), source=Source.LOGS))
+    pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
+    read = outside.request_logs.read_requests(rollout.service, pair, since, until, share=cache.share)
     if read.cut:  # more than can be read at once: ask for less from now on
         cache.most = cache.share / 4
         log.info("request log too long, reading a part of it", service=rollout.service, share=cache.most)
         cache.reader, cache.begun = Reader(until, cold=reader.cold), until
-        return cache.assessment
+        return None
     cache.begun = cache.begun or begun
     cache.reader, new = take_in(reader, read, until)
     for each in new:
         if each.request.instance:
             minute = floor_minute(each.request.received_at) + MINUTE
             cache.logged[minute] = cache.logged.get(minute, 0.0) + 1 / cache.share
-    if problem := _completeness(cache, until, counted).problem():
-        return assess(policy, Evidence(problem=problem, source=Source.LOGS))
-    evidence = arrange_log(rollout.windows, rollout.stable, rollout.candidate, new, reader.until, until)
-    cache.assessment = assess(policy, evidence, cache.assessment)
-    return cache.assessment
+    return new
+
+
+def _told(
+    rollout: Rollout, cache: LogCache, before: Completeness | None, since_then: Completeness
+) -> Assessment | None:
+    """Return what may be said of the log: nothing before it is known to be whole."""
+    compared = [each for each in (since_then, before) if each and each.is_known]
+    for each in compared:
+        if problem := each.problem():
+            return assess(rollout.policy, Evidence(problem=problem, source=Source.LOGS))
+    return cache.assessment if compared else None
 
 
 def _share(cache: LogCache, counted: dict[datetime, int], span: timedelta) -> float:
@@ -102,6 +140,26 @@ def _share(cache: LogCache, counted: dict[datetime, int], span: timedelta) -> fl
     while share * expected > AT_ONCE:
         share /= 2
     return min(share, cache.most)
+
+
+def _completeness_before(outside: Outside, rollout: Rollout, now: datetime) -> Completeness | None:
+    """Compare log and metrics in stable's latest minutes; None where they cannot be read now."""
+    until = final_until(now, rollout.policy.metrics_delay)
+    revision = rollout.stable or rollout.candidate
+    try:
+        read = outside.metrics.read_minutes(rollout.service, [revision], until - BEFORE, until)
+        since, requests = until, 0
+        for minute in reversed(read.of.get(revision, ())):
+            since, requests = minute.end - MINUTE, requests + minute.sample.requests
+            if requests >= ENOUGH_BEFORE:
+                break
+        if not requests:
+            return Completeness()
+        found = outside.request_logs.read_requests(rollout.service, [revision], since, until)
+    except CanaryError as error:
+        log.info("log and metrics cannot be compared yet", service=rollout.service, error=str(error))
+        return None
+    return Completeness(requests, sum(bool(each.instance) for each in found.requests))
 
 
 def _completeness(cache: LogCache, until: datetime, counted: dict[datetime, int]) -> Completeness:

@@ -1,6 +1,6 @@
 """One pass over all services that have a rollout on record: whoever drove it may be gone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -59,6 +59,8 @@ class Memories:
         """Keep it for sweeps to come; a single one, for which nothing lasts, reads no request log."""
         self._of: dict[str, ServiceMemory] = {}
         self._lasting = lasting
+        self.harm: Collection[str] = ()
+        """The entries of harm that are in the audit log, as far as is known."""
 
     def turn_to(self, services: Iterable[str]) -> None:
         """Forget all other services."""
@@ -92,16 +94,20 @@ def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Mem
         memories,
     )
     found = []
-    for service in services:
+    for service in sorted(services, key=lambda each: _is_at_rest(rollouts.get(each.name))):
         rollout = rollouts.get(service.name)
         # Nothing is decided of one that is over, so however old the list is, it need not be read anew.
-        is_over = rollout is not None and rollout.is_over
-        is_fresh = is_over or outside.clock.now() - listed_at < FRESH
+        is_fresh = _is_at_rest(rollout) or outside.clock.now() - listed_at < FRESH
         checked = one.checked(service, is_fresh=is_fresh)
         if rollout and checked.health:
             found.append((rollout, checked.health))
         on_checked(checked)
-    log_harm(outside, found)
+    memories.harm = log_harm(outside, found, memories.harm)
+
+
+def _is_at_rest(rollout: Rollout | None) -> bool:
+    """Tell whether nothing is under way: those can wait for the others."""
+    return rollout is not None and rollout.is_over
 
 
 def _readable(service: ServiceState) -> Rollout | None:

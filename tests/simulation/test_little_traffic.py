@@ -164,6 +164,7 @@ def failing_in_the_middle(world: World, candidate: str, when: list[datetime]) ->
 def test_with_the_request_log_harm_is_undone_within_seconds(logs: str, least: float, most: float) -> None:
     with quiet_world(rps=2, log_delay=timedelta(seconds=10)) as world:
         world.pin()
+        world.wait(900)  # of which log and metrics are compared before the log decides anything
         stable, candidate, when = world.newest(), world.deploy(), list[datetime]()
         policy = portal(probes=[], request_logs=logs, hold={"at_least": "30m"})
         followed = world.roll_out(policy, failing_in_the_middle(world, candidate, when))
