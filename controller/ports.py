@@ -249,6 +249,8 @@ class AuditLog(Protocol):
     ) -> Sequence[AuditEntry]:
         """Return the newest entries of a service, or of one rollout of it, the oldest first, each once.
 
+        Of all services where none is named.
+
         An entry can be read some seconds after it was written.
         """
         ...

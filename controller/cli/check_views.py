@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from controller.cli.exit_codes import ExitCode
-from controller.cli.report import health_report, health_text, report_of
+from controller.cli.report import health_report, health_text, report_of, way_back
 from controller.cli.views import line_of
 from controller.core.plain_text import plain, plain_values
 from controller.core.rollout import Phase
@@ -83,9 +83,9 @@ def line_of_checked(checked: Checked) -> str:
 
 def _way_back(checked: Checked) -> str:
     """Say how a person sends the users of a harmful revision back."""
-    if checked.health is None or not checked.health.is_harmful or checked.health.back_to:
-        return ""
-    return f"; to send all users back: canary rollback {checked.service} --to REVISION"
+    rollout = checked.seen.rollout if checked.seen else None
+    command = way_back(checked.service, rollout, checked.health)
+    return f"; to send all users back: {command}" if command else ""
 
 
 def json_of_checked(checked: Checked) -> str:

@@ -128,12 +128,9 @@ PORTAL = Show(
     ),
 )
 
-OUTCOMES = {
+OUTCOMES = {code: code.name.lower() for code in ExitCode} | {
     ExitCode.DONE: "promoted",
-    ExitCode.ROLLED_BACK: "rolled_back",
     ExitCode.UNSURE: "held",
-    ExitCode.SUPERSEDED: "superseded",
-    ExitCode.FAILED: "failed",
 }
 
 

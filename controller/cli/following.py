@@ -3,6 +3,7 @@
 from controller.cli.exit_codes import ExitCode
 from controller.cli.views import View
 from controller.core.opening import NothingToDo
+from controller.core.policy import parse_policy
 from controller.core.rollout import Phase, Rollout
 from controller.core.wording import as_sentence
 from controller.engine.begin import Request, begin
@@ -34,11 +35,18 @@ def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitC
 
 def _found(rollout: Rollout, request: Request) -> str:
     if rollout.phase.is_terminal:
-        return f"{rollout.candidate} was rolled out before; to try it again: canary retry {rollout.service}"
+        return f"{rollout.candidate} was rolled out before; {_again(rollout.service, request)}"
     text = f"Going on with the rollout of {rollout.candidate}, {rollout.phase.value} at {rollout.percent} %."
     if rollout.policy != request.policy and not request.policy.auto:
         text += " It keeps the policy that it began with, which is not the one given now."
     return text
+
+
+def _again(service: str, request: Request) -> str:
+    if request.policy == parse_policy({"version": 1}):
+        return f"to try it again: canary retry {service}"
+    # A retry without a policy takes the standard one, not that of this command.
+    return f"to try it again, with the same policy: canary retry {service} --policy FILE"
 
 
 def exit_code(followed: Followed) -> ExitCode:

@@ -57,6 +57,8 @@ def history(
     name = checked_service(service)
     outside = connected(project, region, emulator, local=local)
     happened = _happened(_entries(outside, name, rollout, limit, since))
+    if not happened:
+        _raise_if_unknown(outside, name)
     if as_json:
         _print_json(
             transition_as_plain(each) if isinstance(each, Transition) else _harm_as_plain(each)
@@ -64,7 +66,6 @@ def history(
         )
     else:
         _print_table(
-            outside,
             name,
             [_row(each) if isinstance(each, Transition) else _harm_row(each) for each in happened],
             _HAPPENED,
@@ -92,10 +93,12 @@ def replay(
 
     name, outside = checked_service(service), connected(project, region, emulator, local=local)
     replayed = list(replayed_of(outside, transitions_of(_entries(outside, name, rollout, limit, since))))
+    if not replayed:
+        _raise_if_unknown(outside, name)
     if as_json:
         _print_json(_replayed_as_plain(each) for each in replayed)
     else:
-        _print_table(outside, name, [_replayed_row(each) for each in replayed], _REPLAYED)
+        _print_table(name, [_replayed_row(each) for each in replayed], _REPLAYED)
     if any(each.differs for each in replayed):
         raise typer.Exit(ExitCode.UNSURE)
 
@@ -207,11 +210,8 @@ def _raise_if_unknown(outside: "Outside", service: str) -> None:
         return
 
 
-def _print_table(
-    outside: "Outside", service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]
-) -> None:
+def _print_table(service: str, rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> None:
     if not rows:
-        _raise_if_unknown(outside, service)
         print(f"No such transition of {service} is in the audit log; entries can take a minute to be seen.")
         return
     from rich.console import Console

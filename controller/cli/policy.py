@@ -1,6 +1,7 @@
 """The policy commands: check, explain, and print the schema or the reference of policies."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -95,7 +96,19 @@ def explain(
         print(line)
     if fitted:
         print("", *fitted_lines(fitted, traffic), sep="\n")
-    print(f"\nHow it would decide on your traffic: canary simulate {file} --rps 10 --errors 0.5%")
+    print(f"\nHow it would decide on your traffic: {_simulation(file, traffic)}")
+
+
+def _simulation(file: Path, traffic: "Traffic | None") -> str:
+    """Return the command that foresees what the policy does at this traffic, or at some."""
+    from controller.core.plain_text import plain
+    from controller.core.units import share_text
+
+    rps, errors = "10", "0.5%"
+    if traffic:
+        rps = f"{float(f'{traffic.a_minute / 60:.3g}'):g}"
+        errors = share_text(float(f"{traffic.errors:.2g}"))
+    return plain(f"canary simulate {shlex.quote(str(file))} --rps {rps} --errors {errors}")
 
 
 def _at_service(policy: "Policy", service: str, outside: "Outside") -> tuple["Traffic | None", "Fitted"]:

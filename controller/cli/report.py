@@ -3,7 +3,7 @@
 from typing import Any
 
 from controller.core.plain_text import plain_values
-from controller.core.rollout import Rollout
+from controller.core.rollout import Phase, Rollout
 from controller.core.summary import evidence_summary, verdict_summary
 from controller.engine.health import ServiceHealth
 from controller.engine.reconcile import Pass
@@ -57,6 +57,15 @@ def health_text(health: ServiceHealth) -> str:
     if health.back_to:
         return f"{told}; rolled back to {health.back_to}"
     return f"{told}; not rolled back: {health.why_not}" if health.why_not else told
+
+
+def way_back(service: str, rollout: Rollout | None, health: ServiceHealth | None) -> str:
+    """Return the command that sends the users of a harmful revision back; empty where none is needed."""
+    if health is None or not health.is_harmful or health.back_to:
+        return ""
+    # Known as good is only what was stable when this very revision was promoted.
+    known = rollout and rollout.phase is Phase.PROMOTED and rollout.candidate == health.revision
+    return f"canary rollback {service} --to {(known and rollout and rollout.stable) or 'REVISION'}"
 
 
 def health_report(health: ServiceHealth) -> dict[str, Any]:

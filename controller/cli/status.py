@@ -85,7 +85,7 @@ def _show(seen: "Pass", health: "ServiceHealth | None", differing: Path | None) 
     """Show what was seen; `differing` is the file of another policy than the rollout has."""
     from rich.console import Console
 
-    from controller.cli.report import health_text
+    from controller.cli.report import health_text, way_back
     from controller.cli.views import line_of, lines_of, panel_of
     from controller.core.pause_ahead import read_pause_ahead
     from controller.core.plain_text import plain
@@ -108,6 +108,8 @@ def _show(seen: "Pass", health: "ServiceHealth | None", differing: Path | None) 
     console.print(f"{rollout.phase.value} since {rollout.since:%Y-%m-%d %H:%M:%S} UTC, by {by}")
     if health:
         console.print(f"{health.verdict.value.value}, by its metrics: {plain(health_text(health))}")
+    if command := way_back(service, rollout, health):
+        console.print(f"To send all users back: {command}")
     if rollout.at_gate:
         console.print(
             f"It waits at a gate for a person: canary resume {service}, or canary rollback {service}"

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ from controller.engine.reconcile import Pass
 
 JOURNAL = 8
 ERROR_CLASSES = ("5xx",)
+SELDOM = timedelta(minutes=5)
+"""Between two plain lines that differ in numbers alone, which move all the time with a request log."""
 
 _COLOURS = {
     VerdictValue.PASS: "green",
@@ -87,18 +89,23 @@ class JsonView(View):
 
 
 class PlainView(View):
-    """A line for each change, and one for each minute of evidence."""
+    """A line for each change, and every five minutes one with the numbers of the evidence."""
 
     def __init__(self, write: Callable[[str], None] = print) -> None:
         self._write = write
-        self._last: object = None
+        self._line = ""
+        self._state: object = None
+        self._at: datetime | None = None
 
     def saw(self, seen: Pass) -> None:
-        """Print what is new."""
-        line = line_of(seen)
-        if seen.observation and line != self._last:
-            self._last = line
-            self._write(f"{_clock(seen.observation.now)}  {line}")
+        """Print a change at once, and other numbers when the last line is old."""
+        if seen.observation is None:
+            return
+        line, state, now = line_of(seen), _state_of(seen), seen.observation.now
+        old = self._at is None or now - self._at >= SELDOM
+        if line != self._line and (old or state != self._state):
+            self._line, self._state, self._at = line, state, now
+            self._write(f"{_clock(now)}  {line}")
 
     def said(self, text: str) -> None:
         """Print a remark."""
@@ -169,6 +176,15 @@ def _printed(line: str) -> None:
 def line_of(seen: Pass) -> str:
     """Return a pass in one line of plain text."""
     return plain(_line(seen))
+
+
+def _state_of(seen: Pass) -> object:
+    """Return what a person wants to know of at once: all that a line says but the numbers of a verdict."""
+    if seen.decision is None:
+        return None
+    rollout, verdict, event = seen.decision.rollout, seen.decision.verdict, seen.decision.event
+    told = verdict.value if verdict else _line(seen)
+    return rollout.id, rollout.phase, rollout.percent, rollout.observed_at is not None, event, told
 
 
 def _line(seen: Pass) -> str:

@@ -1,6 +1,6 @@
 """What a policy will do, in plain English: step by step, with times, and with what is doubtful about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
@@ -30,6 +30,8 @@ from controller.core.units import duration_text, share_text
 
 _SHORT_EVIDENCE: Final = timedelta(minutes=2)
 _BOLD_FIRST_STEP: Final = 50
+_TAKEN: Final = "/healthz"
+"""A path that never reaches a container: the front end of Cloud Run answers it."""
 
 
 @dataclass(frozen=True)
@@ -318,3 +320,11 @@ def _warnings(policy: Policy) -> Iterator[str]:
         yield f"the first step gives {policy.steps[0].traffic}% to a candidate that nobody has seen serving."
     if policy.when_unsure is WhenUnsure.ADVANCE:
         yield "when_unsure: advance lets a candidate go on without evidence; hold waits for a person."
+    yield from _taken_paths("smoke", policy.smoke)
+    yield from _taken_paths("probes", (probe.path for probe in policy.probes))
+
+
+def _taken_paths(field: str, paths: Iterable[str]) -> Iterator[str]:
+    for index, path in enumerate(paths):
+        if path.partition("?")[0] == _TAKEN:
+            yield f"{field}[{index}]: Cloud Run answers {_TAKEN} itself, with 404; use another path."

@@ -137,7 +137,7 @@ def _parse_paths(value: object) -> tuple[str, ...]:
     if len(entries) > MOST_PATHS:
         raise UnitInvalid(f"at most {MOST_PATHS} paths, not {len(entries)}; ask what matters most")
     _raise_any(
-        Mistake((index,) if entries is value else (), f"expected a path such as /healthz, not {shown(entry)}")
+        Mistake((index,) if entries is value else (), f"expected a path such as /health, not {shown(entry)}")
         for index, entry in enumerate(entries)
         if not (isinstance(entry, str) and re.fullmatch(PATH_PATTERN, entry))
     )

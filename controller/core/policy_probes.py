@@ -31,7 +31,7 @@ _SECRET: Final = frozenset({"authorization", "proxy-authorization", "cookie", "x
 
 def _parse_path(value: object) -> str:
     if not (isinstance(value, str) and re.fullmatch(PATH_PATTERN, value)):
-        raise UnitInvalid(f"expected a path such as /healthz, not {shown(value)}")
+        raise UnitInvalid(f"expected a path such as /health, not {shown(value)}")
     return value
 
 
@@ -164,7 +164,7 @@ class Probe(Part):
 
     @classmethod
     def _read(cls, value: object) -> Fields:
-        return fields_of(value, "path", "a path such as /healthz or a mapping such as {path: /healthz}")
+        return fields_of(value, "path", "a path such as /health or a mapping such as {path: /health}")
 
     @model_validator(mode="after")
     def _check_method(self) -> Self:
@@ -173,9 +173,16 @@ class Probe(Part):
             raise PolicyInvalid([Mistake(("method",), message)])
         return self
 
+    @model_validator(mode="after")
+    def _check_body(self) -> Self:
+        if self.method == "HEAD" and self.expect.contains:
+            message = "an answer to HEAD has no text, so this can never pass; ask with GET, or leave it out"
+            raise PolicyInvalid([Mistake(("expect", "contains"), message)])
+        return self
+
     @property
     def name(self) -> str:
-        """The probe as people call it: `GET /healthz`."""
+        """The probe as people call it: `GET /health`."""
         return f"{self.method} {self.path}"
 
 

@@ -1,7 +1,7 @@
 """Evidence from probes: the answers of stable and candidate to the same request, pair by pair."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.core.counts import Histogram, counted_in_buckets
@@ -19,13 +19,17 @@ LATE = 2
 class Answer:
     """What a revision made of a probe; `status` is 0 where there was no answer.
 
-    `problem` is one sentence, with what to do where something can be done; empty when all is well.
+    `problem` is one sentence, with what to do where something can be done; empty when all is well. `reached`
+    tells whether the service could have answered, `kept_out` whether a sign-in that stands before it answered
+    in its place. Neither is in the log: they matter only to who has just asked.
     """
 
     ok: bool
     status: int
     seconds: float
     problem: str = ""
+    reached: bool = field(default=False, compare=False)
+    kept_out: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Pair:
     candidate: Answer
     stable: Answer | None = None
     asked_at: datetime | None = None
+    cold: bool = False
+    """Whether instances may have had to start for it."""
 
     @property
     def moment(self) -> datetime:
@@ -76,8 +82,8 @@ def _is_in(time: datetime, window: Window, since: datetime | None) -> bool:
 
 
 def _tick(pair: Pair) -> Tick:
-    """Return a pair as a tick; latencies are compared only where both answered the same well."""
-    timed = pair.candidate.ok and pair.stable is not None and pair.stable.ok
+    """Return a pair as a tick; latencies are compared only where both were warm, and answered well."""
+    timed = not pair.cold and pair.candidate.ok and pair.stable is not None and pair.stable.ok
     return Tick(pair.time, _sample(pair.stable, timed=timed), _sample(pair.candidate, timed=timed))
 
 
@@ -136,6 +142,15 @@ def _without_one(latencies: Histogram, value: float) -> Histogram | None:
     return replace(latencies, counts=tuple(counts)) if any(counts) else None
 
 
+def without_at_most(sample: Sample, number: int) -> Sample:
+    """Return a sample without so many good answers, which may have been those to probes."""
+    codes = dict(sample.codes)
+    for code in sorted((code for code in codes if code < "4"), key=lambda code: codes[code], reverse=True):
+        taken = min(number, codes[code])
+        codes[code], number = codes[code] - taken, number - taken
+    return replace(sample, codes={code: count for code, count in codes.items() if count})
+
+
 def pair_as_plain(pair: Pair) -> Mapping[str, object]:
     """Return a pair as plain values that JSON can carry."""
     return {
@@ -143,6 +158,7 @@ def pair_as_plain(pair: Pair) -> Mapping[str, object]:
         "candidate": _answer_as_plain(pair.candidate),
         "stable": _answer_as_plain(pair.stable) if pair.stable else None,
         "asked_at": pair.asked_at.isoformat() if pair.asked_at else None,
+        "cold": pair.cold,
     }
 
 
@@ -161,7 +177,7 @@ def parse_pair(time: datetime, plain: Mapping[str, object]) -> Pair | None:
     name = plain.get("probe")
     if candidate is None or not isinstance(name, str):
         return None
-    return Pair(time, name, candidate, stable, _parse_time(plain.get("asked_at")))
+    return Pair(time, name, candidate, stable, _parse_time(plain.get("asked_at")), bool(plain.get("cold")))
 
 
 def _parse_time(plain: object) -> datetime | None:

@@ -228,6 +228,11 @@ class StepReach:
         return duration_text(self.takes if self.takes == self.least else rounded_up(self.takes))
 
 
+def probed_a_minute(policy: Policy) -> float:
+    """Return how many probes each revision gets in a minute, which count as requests of a step."""
+    return sum(MINUTE / probe.every for probe in policy.probes)
+
+
 def reach_of(policy: Policy, traffic: Traffic) -> tuple[StepReach, ...]:
     """Return what each step can show; with 100 % there is nothing to compare with."""
     steps = enumerate(policy.steps, start=1)
@@ -237,7 +242,7 @@ def reach_of(policy: Policy, traffic: Traffic) -> tuple[StepReach, ...]:
 def _reach(policy: Policy, traffic: Traffic, number: int, step: Step) -> StepReach:
     percent, hold, errors = step.traffic, step.hold, policy.guards.errors
     late = evidence_time(policy, hold) - hold.at_least
-    minutes = hold.requests / traffic.at(min(percent, ALL - percent))
+    minutes = hold.requests / (traffic.at(min(percent, ALL - percent)) + probed_a_minute(policy))
     wanted = f"{requests_text(hold.requests)} to each revision"
     if policy.advance_on is AdvanceOn.PROVEN and errors and not errors.observe:
         proof = proof_of(policy, traffic, percent) / traffic.at(percent)

@@ -14,6 +14,7 @@ from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
 from controller.core.policy import Policy
 from controller.core.policy_choices import OnNewRevision
+from controller.core.probe_evidence import without_probes
 from controller.core.reach import Traffic, traffic_of
 from controller.core.rollout import Phase, Rollout
 from controller.core.step_plan import fit_steps
@@ -22,6 +23,7 @@ from controller.core.trail import opening_of
 from controller.engine.audit import LogMemory, log_transitions, unlogged_of
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
+from controller.engine.probe_log import asked_lately
 from controller.engine.reconcile import read_rollout
 from controller.engine.writing import apply
 from controller.ports import ConflictError, Minutes, PermanentError, ThrottledError
@@ -146,8 +148,6 @@ def _check_others(outside: Outside, rollout: Rollout, pair: Sequence[str]) -> No
     for probe in rollout.policy.probes:
         if lacking := outside.probes.lacking(probe):
             raise OpeningRefused(f"the probe {probe.name} cannot be asked: {lacking}")
-    if rollout.policy.probes:
-        outside.probe_log.read_entries(rollout.service, rollout.id, now, limit=1)
 
 
 def measure_traffic(outside: Outside, service_name: str, policy: Policy) -> Traffic | None:
@@ -163,9 +163,15 @@ def measure_traffic(outside: Outside, service_name: str, policy: Policy) -> Traf
 def _read_lately(
     outside: Outside, service: str, revisions: Sequence[str], policy: Policy
 ) -> tuple[Minutes, datetime]:
-    """Return the last hour of final minutes, and where it ends."""
+    """Return the last hour of final minutes as users made it, and where it ends."""
     until = final_until(outside.clock.now(), policy.metrics_delay)
-    return outside.metrics.read_minutes(service, revisions, until - LATELY, until, policy.guards), until
+    since = until - LATELY
+    read = outside.metrics.read_minutes(service, revisions, since, until, policy.guards)
+    if not policy.probes:
+        return read, until
+    asked = asked_lately(outside, service, since - MINUTE)
+    users = {name: without_probes(minutes, asked.get(name, ()))[0] for name, minutes in read.of.items()}
+    return replace(read, of=users), until
 
 
 def _fitted(opening: Opening, traffic: Traffic | None) -> Opening:

@@ -53,8 +53,13 @@ def check_candidate(
     _warm_up(outside, address, policy.probes)
     budget = AskingTime(seconds)
     probes = (*(Probe(path=path) for path in policy.smoke), *policy.probes)
-    answers = [_ask_well(outside, address, probe, budget) for probe in probes]
-    return tuple(answer.problem + _hint(service, answer) for answer in answers if not answer.ok)
+    answers = [(probe, _ask_well(outside, address, probe, budget)) for probe in probes]
+    stable = service.addresses.get(rollout.stable_tag, "") if rollout.stable else ""
+    return tuple(
+        answer.problem + (_hint(service, answer) or _shared(outside, stable, probe, answer, budget))
+        for probe, answer in answers
+        if not answer.ok
+    )
 
 
 def _ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
@@ -70,6 +75,16 @@ def _ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) 
         outside.clock.sleep(PAUSE)
         answer = outside.probes.ask(address, budget.limited(probe))
     return answer
+
+
+def _shared(outside: Outside, stable: str, probe: Probe, bad: Answer, budget: AskingTime) -> str:
+    """Say that stable does not answer well either, as it is then the probe that is wrong."""
+    if not (stable and bad.status) or budget.left <= 0:
+        return ""
+    answer = outside.probes.ask(stable, budget.limited(probe))
+    return (
+        "" if answer.ok else f"; stable fails it, too ({answer.status or 'no answer'}): is the probe right?"
+    )
 
 
 def _hint(service: ServiceState, answer: Answer) -> str:

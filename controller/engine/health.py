@@ -1,7 +1,10 @@
 """The health of a service at rest: judged, and acted upon where the policy says so and nobody else has."""
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -16,12 +19,13 @@ from controller.core.policy import Policy
 from controller.core.policy_choices import OnHarm
 from controller.core.policy_health import Health
 from controller.core.policy_probes import Probe
-from controller.core.probe_evidence import Answer
+from controller.core.probe_evidence import Answer, without_at_most, without_probes
 from controller.core.rollout import Event, Phase, Rollout, command_id
 from controller.core.traffic import ALL, tags_of
 from controller.engine.begin import open_on
 from controller.engine.checks import ATTEMPTS, AskingTime
 from controller.engine.outside import Outside
+from controller.engine.probe_log import OVERLAP, AskedProbes, Place
 from controller.engine.shared_metrics import HealthMetrics
 from controller.ports import CanaryError
 
@@ -30,8 +34,8 @@ log = structlog.get_logger()
 BY = "health check"
 PROBE_PAUSE = 15.0
 """Seconds between two attempts."""
-PROBE_SECONDS = 60.0
-"""For the probes of one service: all others wait."""
+PROBE_SECONDS = 150.0
+"""For the probes of one service, all others wait: enough for three attempts at one that never answers."""
 
 
 @dataclass
@@ -69,7 +73,12 @@ def is_watched(rollout: Rollout) -> bool:
 
 
 def check_health(
-    outside: Outside, service: ServiceState, rollout: Rollout, metrics: HealthMetrics, memory: HealthMemory
+    outside: Outside,
+    service: ServiceState,
+    rollout: Rollout,
+    metrics: HealthMetrics,
+    memory: HealthMemory,
+    asked: AskedProbes,
 ) -> ServiceHealth | None:
     """Judge the revision that serves all users, and act on harm; None where there is no such revision."""
     revision, health = _watched(service, rollout), rollout.policy.health
@@ -77,8 +86,8 @@ def check_health(
         return None
     if memory.revision != revision:  # what another one answered must not be held against this one
         vars(memory).update(vars(HealthMemory(revision)))
-    complaints = _complaints(outside, service, revision, rollout.policy, memory)
-    found = ServiceHealth(revision, _judged(service, rollout, revision, metrics, complaints))
+    complaints = _complaints(outside, service, revision, rollout.policy, memory, asked)
+    found = ServiceHealth(revision, _judged(service, rollout, revision, metrics, asked, complaints))
     if not found.is_harmful:
         memory.reported = False
         return found
@@ -95,8 +104,23 @@ def look_at_health(outside: Outside, service: ServiceState, rollout: Rollout) ->
     revision = _watched(service, rollout)
     if not revision:
         return None
-    metrics = HealthMetrics(outside.metrics, [rollout.policy], outside.clock.now())
-    return ServiceHealth(revision, _judged(service, rollout, revision, metrics, None))
+    now, asked = outside.clock.now(), AskedProbes()
+    if since := asked_since([rollout], now):
+        asked.recall(outside, since, service.name)
+    metrics = HealthMetrics(outside.metrics, [rollout.policy], now)
+    return ServiceHealth(revision, _judged(service, rollout, revision, metrics, asked, None))
+
+
+def asked_since(rollouts: Iterable[Rollout], now: datetime) -> datetime | None:
+    """Return from when on it must be known what was asked of these services; None where nothing is."""
+    return min(
+        (
+            now - rollout.policy.health.window - rollout.policy.metrics_delay - OVERLAP
+            for rollout in rollouts
+            if rollout.policy.health and rollout.policy.probes and is_watched(rollout)
+        ),
+        default=None,
+    )
 
 
 def _watched(service: ServiceState, rollout: Rollout) -> str:
@@ -110,13 +134,17 @@ def _judged(
     rollout: Rollout,
     revision: str,
     metrics: HealthMetrics,
+    asked: AskedProbes,
     complaints: tuple[str, ...] | None,
 ) -> HealthVerdict:
+    """Judge by what users met; of the past it is not known what was asked, so the most is taken off."""
     policy = rollout.policy
     health = policy.health or Health()
+    often = math.ceil(sum(health.past / probe.every for probe in policy.probes))
     try:
         past, minutes = metrics.of(service.name, revision, policy, health)
-        return judge_health(health, past, minutes, complaints)
+        users, _ = without_probes(minutes, asked.of((service.name, revision)))
+        return judge_health(health, without_at_most(past, often), users, complaints)
     except CanaryError as error:
         return judge_health(health, Sample(), (), complaints) if complaints else unreadable(str(error))
 
@@ -188,7 +216,12 @@ def _written(
 
 
 def _complaints(
-    outside: Outside, service: ServiceState, revision: str, policy: Policy, memory: HealthMemory
+    outside: Outside,
+    service: ServiceState,
+    revision: str,
+    policy: Policy,
+    memory: HealthMemory,
+    asked: AskedProbes,
 ) -> tuple[str, ...] | None:
     """Ask the policy's probes when they are due, or return what they said last; None where none can be."""
     address = _address(service, revision)
@@ -197,7 +230,8 @@ def _complaints(
     now = outside.clock.now()
     every = min(probe.every for probe in policy.probes)
     if memory.asked_at is None or now - memory.asked_at >= every:
-        memory.complaints = _asked(outside, service, address, policy.probes)
+        ask = partial(_ask, outside, asked, (service.name, revision), address)
+        memory.complaints = _asked(outside, service, policy.probes, ask)
         memory.asked_at = now
     return memory.complaints
 
@@ -208,8 +242,16 @@ def _address(service: ServiceState, revision: str) -> str:
     return next(filter(None, (service.addresses.get(tag) for tag in tags)), service.address)
 
 
+def _ask(outside: Outside, asked: AskedProbes, place: Place, address: str, probe: Probe) -> Answer:
+    """Ask once, and remember it: it must not be taken for a user."""
+    at = outside.clock.now()
+    answer = outside.probes.ask(address, probe)
+    asked.note(place, probe.name, (at, answer))
+    return answer
+
+
 def _asked(
-    outside: Outside, service: ServiceState, address: str, probes: tuple[Probe, ...]
+    outside: Outside, service: ServiceState, probes: tuple[Probe, ...], ask: Callable[[Probe], Answer]
 ) -> tuple[str, ...] | None:
     """Return a complaint for each probe that the revision does not answer well in three attempts.
 
@@ -221,10 +263,10 @@ def _asked(
         if attempt:
             outside.clock.sleep(PROBE_PAUSE)
         for probe in failing:
-            if budget.left <= 0:
+            if budget.left < probe.expect.within.total_seconds():  # cut short, it would say nothing
                 log.warning("probes took all the time there is, and say nothing", service=service.name)
                 return None
-            answers[probe.name] = outside.probes.ask(address, budget.limited(probe))
+            answers[probe.name] = ask(probe)
         failing = tuple(probe for probe in failing if not answers[probe.name].ok)
         if not failing:
             return ()
@@ -239,7 +281,10 @@ def _asked(
 def _is_of_the_revision(answer: Answer, service: ServiceState) -> bool:
     """Tell whether an answer blames the revision.
 
-    Not where we could not ask, were not let in, or there was no instance to be had (429).
+    It does where the service was reached and gave none. Not where we could not ask, were not let in, or there
+    was no instance to be had (429).
     """
+    if answer.status == 0:
+        return answer.reached
     turned_away = {401, 403, 429} if service.ingress == ALL_INGRESS else {401, 403, 404, 429}
-    return answer.status != 0 and answer.status not in turned_away
+    return not answer.kept_out and answer.status not in turned_away

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -12,19 +12,20 @@ from controller.core.assessment import Assessment, assess
 from controller.core.evidence import Evidence, Source
 from controller.core.observation import ServiceState
 from controller.core.policy_probes import Probe
-from controller.core.probe_evidence import Answer, Pair, arrange_probes, pair_as_plain, parse_pair, slot_of
+from controller.core.probe_evidence import Answer, Pair, arrange_probes, parse_pair, slot_of
 from controller.core.rollout import Rollout
 from controller.engine.outside import Outside
-from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, PermanentError, Severity
+from controller.engine.probe_log import OVERLAP, entry_of_pair
+from controller.ports import AuditEntry, CanaryError, PermanentError
 
 log = structlog.get_logger()
 
 BUDGET = timedelta(seconds=60)
 """How long a pass may ask; what is left is asked at the next one."""
+WARM = timedelta(minutes=5)
+"""After this time without a probe an instance may have to start for the next, which is no latency of its."""
 MOST_PAIRS = 10_000
 """Of one rollout, the newest, that are read back."""
-OVERLAP = timedelta(minutes=5)
-"""So much of the log is read again, for what another controller has put there late."""
 PATIENCE = timedelta(minutes=3)
 """How long the metrics wait for the log that says which of their requests were ours."""
 
@@ -134,6 +135,8 @@ def _ask_due(
 ) -> list[Pair]:
     """Ask each probe whose turn has come; a turn that was missed is not made up for."""
     window = rollout.window
+    latest = max(cache.asked.values(), default=None)
+    is_cold = latest is None or now - latest > WARM
     pairs: list[Pair] = []
     for number, probe in enumerate(rollout.policy.probes):
         turn = slot_of(probe, number, now)
@@ -143,7 +146,7 @@ def _ask_due(
         if outside.clock.now() - now > BUDGET:
             break
         cache.asked[probe.name] = turn
-        pairs.append(_pair(outside, service, rollout, probe, turn))
+        pairs.append(replace(_pair(outside, service, rollout, probe, turn), cold=is_cold))
     return pairs
 
 
@@ -165,7 +168,7 @@ def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache, news: Sequence[
     cache.unkept = [*cache.unkept, *news][-MOST_PAIRS:]
     if not cache.unkept:
         return
-    entries = [_entry(rollout, pair, cache.controller) for pair in cache.unkept]
+    entries = [entry_of_pair(rollout, pair, cache.controller) for pair in cache.unkept]
     cache.known |= {entry.insert_id: entry.time for entry in entries}  # also where no reply comes
     try:
         outside.probe_log.write_entries(entries)
@@ -173,24 +176,3 @@ def _keep(outside: Outside, rollout: Rollout, cache: ProbeCache, news: Sequence[
         log.warning("answers to probes cannot be kept; the rollout goes on", error=str(error))
         return
     cache.unkept = []
-
-
-def _entry(rollout: Rollout, pair: Pair, controller: str) -> AuditEntry:
-    failed = not pair.candidate.ok or (pair.stable is not None and not pair.stable.ok)
-    answers = f"candidate {_said(pair.candidate)}, stable {_said(pair.stable)}"
-    return AuditEntry(
-        insert_id=f"{rollout.id}-{pair.time.timestamp():.6f}-{controller}",
-        time=pair.time,
-        service=rollout.service,
-        revision=rollout.candidate,
-        severity=Severity.WARNING if failed else Severity.INFO,
-        message=f"{pair.name}: {answers}",
-        labels={ROLLOUT_LABEL: rollout.id},
-        payload=pair_as_plain(pair),
-    )
-
-
-def _said(answer: Answer | None) -> str:
-    if answer is None:
-        return "not asked"
-    return f"{answer.status} in {answer.seconds:.2f} s" if answer.ok else answer.problem

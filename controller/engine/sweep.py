@@ -13,9 +13,10 @@ from controller.core.record import ANNOTATION
 from controller.core.rollout import Rollout
 from controller.engine.evidence import HISTORY, EvidenceCache
 from controller.engine.harm_trail import log_harm
-from controller.engine.health import HealthMemory, ServiceHealth, check_health, is_watched
+from controller.engine.health import HealthMemory, ServiceHealth, asked_since, check_health, is_watched
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
+from controller.engine.probe_log import AskedProbes
 from controller.engine.reconcile import Memory, Pass, look, read_rollout, reconcile, reconcile_service
 from controller.engine.shared_metrics import HealthMetrics, SharedMetrics, needs_more
 from controller.ports import CanaryError, ConflictError, NotFoundError, RecordUnreadableError
@@ -61,6 +62,7 @@ class Memories:
         self._lasting = lasting
         self.harm: Collection[str] = ()
         """The entries of harm that are in the audit log, as far as is known."""
+        self.asked = AskedProbes()
 
     def turn_to(self, services: Iterable[str]) -> None:
         """Forget all other services."""
@@ -93,6 +95,8 @@ def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Mem
         ),
         memories,
     )
+    if since := asked_since(rollouts.values(), listed_at):
+        memories.asked.recall(outside, since)
     found = []
     for service in sorted(services, key=lambda each: _is_at_rest(rollouts.get(each.name))):
         rollout = rollouts.get(service.name)
@@ -102,6 +106,7 @@ def sweep(outside: Outside, on_checked: Callable[[Checked], None], memories: Mem
         if rollout and checked.health:
             found.append((rollout, checked.health))
         on_checked(checked)
+    memories.asked.keep(outside)
     memories.harm = log_harm(outside, found, memories.harm)
 
 
@@ -160,7 +165,9 @@ class _Sweep:
     def _health(self, seen: Pass, memory: HealthMemory) -> ServiceHealth | None:
         if seen.rollout is None or not seen.was_over:
             return None
-        return check_health(self.outside, seen.service, seen.rollout, self.health, memory)
+        return check_health(
+            self.outside, seen.service, seen.rollout, self.health, memory, self.memories.asked
+        )
 
 
 def _passed(outside: Outside, service: ServiceState, memory: Memory, *, is_fresh: bool) -> Pass:

@@ -101,8 +101,8 @@ class LoggingGateway(AuditLog):
     def read_entries(
         self, service: str, rollout: str = "", since: datetime | None = None, limit: int = MOST_ENTRIES
     ) -> Sequence[AuditEntry]:
-        """Return the newest entries of a service, or of one rollout of it, the oldest first, each once."""
-        doing = f"reading the audit trail of {service}"
+        """Return the newest entries of one service or of all, or of a rollout, oldest first, each once."""
+        doing = f"reading the audit trail of {service or 'all services'}"
         request = types.ListLogEntriesRequest(
             resource_names=[f"projects/{self._project}"],
             filter=self._filter(service, rollout, since),
@@ -132,7 +132,7 @@ class LoggingGateway(AuditLog):
             "resource.labels.location": self._region,
             "resource.labels.service_name": service,
         }
-        parts = [f"{field}={quoted(value)}" for field, value in wanted.items()]
+        parts = [f"{field}={quoted(value)}" for field, value in wanted.items() if value]
         if rollout:
             parts.append(f"labels.{quoted(ROLLOUT_LABEL)}={quoted(rollout)}")
         if since is not None:
@@ -159,7 +159,7 @@ class LoggingGateway(AuditLog):
 
 def _is_of(entry: AuditEntry, service: str, rollout: str) -> bool:
     """Say whether an entry is what was asked for: Cloud Logging's own comparison takes A for a."""
-    return entry.service == service and (not rollout or entry.labels.get(ROLLOUT_LABEL) == rollout)
+    return service in ("", entry.service) and (not rollout or entry.labels.get(ROLLOUT_LABEL) == rollout)
 
 
 def _payload(entry: AuditEntry) -> Struct:

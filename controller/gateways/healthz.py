@@ -1,12 +1,17 @@
 """An answer to GET /healthz for as long as a job runs, as Cloud Run wants it of a service."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
 
 PATH = "/healthz"
 SECONDS = 10.0
@@ -35,6 +40,11 @@ def serving_healthz(port: int, vitals: Vitals) -> Iterator[int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a client that hangs must not keep the process from ending
     block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Leave no traceback behind: whoever asks may hang up at any time."""
+        del request
+        log.debug("a health request broke off", client=client_address, error=repr(sys.exception()))
 
 
 def _answering(vitals: Vitals) -> type[BaseHTTPRequestHandler]:

@@ -1,6 +1,5 @@
 """Probes: requests of our own to a revision's own address."""
 
-import http.client
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,7 @@ from controller.core.policy_probes import Expectation, Probe
 from controller.core.probe_evidence import Answer
 from controller.core.units import duration_text
 from controller.gateways.identity import IdTokens, NoToken
-from controller.gateways.timed_http import exchange
+from controller.gateways.timed_http import NoAnswer, exchange
 from controller.ports import Probes
 
 USER_AGENT: Final = "cloud-run-canary-probe"
@@ -24,7 +23,8 @@ SIGN_IN_HEADER: Final = "X-Serverless-Authorization"
 LONGEST_QUOTED: Final = 200
 """Characters of an answer that is none: it may be anything."""
 _SIGN_IN: Final = frozenset({401, 403})
-_FRONT_END: Final = "Google Frontend"
+_IAP_MARK: Final = "X-Goog-IAP-Generated-Response"
+"""Set by Identity-Aware Proxy on the answers that it gives in a service's place."""
 _FROM_ENVIRONMENT: Final = "env:"
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
@@ -90,14 +90,17 @@ class HttpProbes(Probes):
                 False,
                 before.status if before else 0,
                 before.seconds if before else 0.0,
-                f"{problem}; the service asks for a sign-in, and no ID token could be had ({error}): run the"
+                f"{problem}; the service asks for a sign-in, and no ID token could be had ({error}): if the"
+                " application itself wants a sign-in, give the probe the header that it wants; else run the"
                 " controller with a service account that holds roles/run.invoker on the service",
+                reached=before is not None,
             )
         attempt = self._try(url, probe, {**headers, SIGN_IN_HEADER: f"Bearer {token}"})
         if attempt.wants_token:
             problem = (
-                f"{attempt.answer.problem}; the service turned the controller's ID token down: give its"
-                " service account roles/run.invoker on the service"
+                f"{attempt.answer.problem}, and the controller's ID token did not help: if the application"
+                " itself wants a sign-in, give the probe the header that it wants; if the service's IAM keeps"
+                " the controller out, give its service account roles/run.invoker on the service"
             )
             return replace(attempt.answer, problem=problem)
         self._signed_in.add(service)
@@ -109,16 +112,20 @@ class HttpProbes(Probes):
         begun = self._now()
         try:
             status, answered, holds = exchange(probe.method, url, headers, seconds=limit, wanted=wanted)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except NoAnswer as error:
             secrets = [value for name, value in headers.items() if value != probe.headers.get(name)]
             why = plain(_without(secrets, str(error)), LONGEST_QUOTED)
-            return _Try(Answer(False, 0, self._since(begun), f"{asked} got no answer ({why})"))
+            problem = f"{asked} got no answer ({why})"
+            return _Try(Answer(False, 0, self._since(begun), problem, reached=error.reached))
         seconds = self._since(begun)
+        if _IAP_MARK in answered:
+            return _Try(_kept_out(asked, status, seconds))
         problem = _problem(expect, status, seconds, holds=holds)
-        wants_token = bool(problem) and status in _SIGN_IN and _is_of_the_front_end(answered)
+        wants_token = bool(problem) and status in _SIGN_IN and not _is_of_the_application(answered)
         if problem and status in _SIGN_IN and not wants_token:
             problem += "; the service itself asks for a sign-in: give the probe the header that it wants"
-        return _Try(Answer(not problem, status, seconds, problem and f"{asked} {problem}"), wants_token)
+        answer = Answer(not problem, status, seconds, problem and f"{asked} {problem}", reached=True)
+        return _Try(answer, wants_token)
 
     def _since(self, begun: datetime) -> float:
         return max(0.0, (self._now() - begun).total_seconds())  # a clock may be set back
@@ -128,7 +135,7 @@ class HttpProbes(Probes):
 class _Try:
     answer: Answer
     wants_token: bool = False
-    """Whether Cloud Run itself turned the request down, for want of a token."""
+    """Whether it may be Cloud Run that turned the request down, for want of a token."""
 
 
 class _NoValue(Exception):
@@ -189,6 +196,17 @@ def _one_of(codes: tuple[str, ...]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _is_of_the_front_end(headers: Mapping[str, str]) -> bool:
-    asks = headers.get("WWW-Authenticate", "").lower().startswith("bearer")
-    return asks or headers.get("Server", "") == _FRONT_END
+def _is_of_the_application(headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer surely is not Cloud Run's; its other headers stand on all answers alike."""
+    challenge = headers.get("WWW-Authenticate", "")
+    return bool(challenge) and not challenge.lower().startswith("bearer")
+
+
+def _kept_out(asked: str, status: int, seconds: float) -> Answer:
+    """Return an answer of Identity-Aware Proxy, which is none of the service, whatever was expected."""
+    problem = (
+        f"{asked} was answered with {status} by Identity-Aware Proxy, which did not let the probe in:"
+        " give the probe a Proxy-Authorization header that it takes, or leave probes and smoke out of the"
+        " policy"
+    )
+    return Answer(False, status, seconds, problem, reached=True, kept_out=True)

@@ -16,17 +16,30 @@ MOST_READ: Final = 64 * 1024
 """Bytes of an answer's body: it may be endless."""
 
 
+class NoAnswer(Exception):
+    """Nothing came of a request; the text says why.
+
+    `reached` tells whether the connection stood, TLS included, so that the other side could have answered.
+    """
+
+    def __init__(self, why: str, *, reached: bool) -> None:
+        super().__init__(why)
+        self.reached = reached
+
+
 def exchange(
     method: str, url: str, headers: Mapping[str, str], *, seconds: float, wanted: bytes = b""
 ) -> tuple[int, Mapping[str, str], bool]:
     """Return status and headers of the answer, and whether the first of its body holds what is wanted.
 
-    Nothing is followed and nothing is read past what is wanted. Raises OSError, HTTPException or ValueError.
+    Nothing is followed and nothing is read past what is wanted. Raises NoAnswer.
     """
-    with _Deadline(seconds) as deadline:
-        opener = _opener(url, deadline)
-        with opener.open(_request(method, url, headers), timeout=seconds) as answer:
+    deadline = _Deadline(seconds)
+    try:
+        with deadline, _opener(url, deadline).open(_request(method, url, headers), timeout=seconds) as answer:
             return int(answer.status), answer.headers, _holds(answer.read1, wanted)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoAnswer(str(error), reached=deadline.is_connected) from error
 
 
 def _request(method: str, url: str, headers: Mapping[str, str]) -> urllib.request.Request:
@@ -58,8 +71,10 @@ class _Deadline:
     """Cuts a connection off when all its time is over: a timeout is only for each piece of an answer."""
 
     def __init__(self, seconds: float) -> None:
+        self.is_connected = False
         self._end = monotonic() + seconds
         self._timer: Timer | None = None
+        self._watched: socket.socket | None = None
         self._is_over = False
 
     def __enter__(self) -> Self:
@@ -70,19 +85,29 @@ class _Deadline:
     ) -> None:
         if self._timer:
             self._timer.cancel()
+        if self._watched:
+            self._watched.close()
         if self._is_over:  # whatever came of it: what was cut off may look like a whole answer
             raise TimeoutError("timed out")
 
+    def left(self) -> float:
+        """Return the seconds that are left; raises TimeoutError where there are none."""
+        left = self._end - monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
     def watch(self, connected: socket.socket) -> None:
         """Cut this connection off in time."""
-        self._timer = Timer(max(0.0, self._end - monotonic()), self._cut_off, [connected])
+        self._watched = connected.dup()  # TLS takes the socket itself away from who has it
+        self._timer = Timer(max(0.0, self._end - monotonic()), self._cut_off, [self._watched])
         self._timer.daemon = True
         self._timer.start()
 
-    def _cut_off(self, connected: socket.socket) -> None:
+    def _cut_off(self, watched: socket.socket) -> None:
         self._is_over = True
         with suppress(OSError):
-            socket.socket.shutdown(connected, socket.SHUT_RDWR)  # wakes up who reads from it
+            watched.shutdown(socket.SHUT_RDWR)  # wakes up who reads from it
 
 
 def _opener(url: str, deadline: _Deadline) -> urllib.request.OpenerDirector:
@@ -100,15 +125,34 @@ class _Watched(http.client.HTTPConnection):
     def __init__(self, deadline: _Deadline, *place: Any, **options: Any) -> None:
         super().__init__(*place, **options)
         self._deadline = deadline
+        self._create_connection = self._connection_in_time
 
-    def getresponse(self) -> http.client.HTTPResponse:
-        """Return the answer if it comes in time."""
-        self._deadline.watch(self.sock)
-        return super().getresponse()
+    def connect(self) -> None:
+        """Connect, with TLS where it is wanted, and remember that it was done."""
+        super().connect()
+        self._deadline.is_connected = True
+
+    def _connection_in_time(self, place: tuple[str, int], *_: object) -> socket.socket:
+        """Return a connection that is watched from its first moment, before TLS."""
+        connected = _connect(place, self._deadline)
+        self._deadline.watch(connected)
+        return connected
 
 
 class _WatchedTls(_Watched, http.client.HTTPSConnection):
     """The same over TLS."""
+
+
+def _connect(place: tuple[str, int], deadline: _Deadline) -> socket.socket:
+    """Connect to the first address of a name that lets us; all together have the time that is left."""
+    failure = OSError("its name has no address")
+    for *_, address in socket.getaddrinfo(*place, type=socket.SOCK_STREAM):
+        left = deadline.left()
+        try:
+            return socket.create_connection((str(address[0]), int(address[1])), left)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 class _Http(urllib.request.HTTPHandler):

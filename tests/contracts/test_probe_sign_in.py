@@ -2,6 +2,8 @@
 
 import json
 import logging
+import socket
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer
+from controller.gateways import identity
 from controller.gateways.probes import HttpProbes
 
 from .loopback import Asked, Listening, a_server
@@ -156,8 +159,10 @@ def test_without_a_service_account_it_is_said_what_to_do(monkeypatch: pytest.Mon
         f"GET {service.address}/ was answered with 403, not 2xx or 3xx; {DEMAND}"
     )
     assert answer.problem.endswith(
-        "): run the controller with a service account that holds roles/run.invoker on the service"
+        "): if the application itself wants a sign-in, give the probe the header that it wants; else run the"
+        " controller with a service account that holds roles/run.invoker on the service"
     )
+    assert answer.reached
 
 
 @pytest.mark.usefixtures("google")
@@ -169,11 +174,22 @@ def test_a_token_that_is_turned_down_is_a_missing_role_and_is_not_taken_for_a_wa
         assert [bool(token) for token in tokens_shown(service)] == [False, True] * 2
     assert answer.status == 403
     assert answer.problem.endswith("give its service account roles/run.invoker on the service")
+    assert (
+        "if the application itself wants a sign-in, give the probe the header that it wants" in answer.problem
+    )
 
 
 @pytest.mark.usefixtures("google")
-def test_an_application_that_turns_a_probe_down_itself_is_shown_no_token() -> None:
-    with a_closed_service(marks={"Server": "nginx"}) as service:
+@pytest.mark.parametrize("server", ["Google Frontend", "nginx", ""])
+def test_who_turned_a_probe_down_is_not_told_by_the_name_of_the_server(server: str) -> None:
+    with a_closed_service(marks={"Server": server} if server else {}) as service:
+        assert ask(service).ok
+
+
+@pytest.mark.usefixtures("google")
+@pytest.mark.parametrize("marks", [{}, FRONT], ids=["own-name", "name-of-the-front"])
+def test_an_application_that_turns_a_probe_down_itself_is_shown_no_token(marks: Mapping[str, str]) -> None:
+    with a_closed_service(marks={**marks, "WWW-Authenticate": 'Basic realm="shop"'}) as service:
         answer = ask(service)
         assert tokens_shown(service) == [""]
     assert answer.problem.endswith(
@@ -223,3 +239,47 @@ def test_a_token_appears_in_no_text_and_no_log(caplog: pytest.LogCaptureFixture)
     for part in token.split("."):
         assert part not in answer.problem
         assert part not in caplog.text
+
+
+# --- tokens that cannot be had ---
+
+
+def test_a_failure_to_get_a_token_is_kept_for_a_minute(google: Google) -> None:
+    now = NOW
+    google.mint = lambda **_: "rubbish"
+    probes = HttpProbes(lambda: now)
+    with a_closed_service() as service, a_closed_service() as another:
+        problems = {probes.ask(service.address, PROBE).problem for _ in range(3)}
+        assert len(problems) == 1
+        assert DEMAND in probes.ask(another.address, PROBE).problem
+        assert google.given == 1
+        google.mint = a_token
+        now += timedelta(seconds=59)
+        assert not probes.ask(service.address, PROBE).ok
+        now += timedelta(seconds=2)
+        assert probes.ask(service.address, PROBE).ok
+    assert google.given == 2
+
+
+def test_a_failure_is_not_kept_when_the_clock_is_set_back(google: Google) -> None:
+    now = NOW
+    google.mint = lambda **_: "rubbish"
+    probes = HttpProbes(lambda: now)
+    with a_closed_service() as service:
+        assert not probes.ask(service.address, PROBE).ok
+        google.mint = a_token
+        now -= timedelta(hours=1)
+        assert probes.ask(service.address, PROBE).ok
+
+
+def test_a_metadata_server_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(identity, "SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent, a_closed_service() as service:
+        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{silent.getsockname()[1]}")
+        begun = time.monotonic()
+        answer = ask(service)
+        assert time.monotonic() - begun < 2
+    assert answer.status == 403
+    assert f"{DEMAND}whoever gives them did not answer within 0.3 s)" in answer.problem

@@ -3,8 +3,8 @@
 import socket
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -12,13 +12,14 @@ from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
-from builders import NOW
+from builders import NOW, a_service
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.core.policy_probes import Expectation, Probe
 from controller.core.probe_evidence import Answer
+from controller.engine.health import _is_of_the_revision
 from controller.gateways.probes import USER_AGENT, HttpProbes
 
 from .loopback import POLL, Asked, a_server, the_code_in_the_path
@@ -79,7 +80,8 @@ def test_a_probe_asks_by_its_method(method: str) -> None:
 
 def test_headers_are_sent_and_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     def demands(asked: Asked) -> None:
-        asked.say(200 if asked.headers["Authorization"] == "Bearer opensesame" else 401)
+        known = asked.headers["Authorization"] == "Bearer opensesame"
+        asked.say(200 if known else 401, headers={"WWW-Authenticate": "Basic"})
 
     headers = {"Authorization": "env:PROBE_KEY", "Accept": "text/html"}
     with a_server(demands) as server:
@@ -165,7 +167,7 @@ def test_a_text_that_comes_in_pieces_is_found() -> None:
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://tag---web.localhost:1"])
 def test_nobody_there_is_named(address: str) -> None:
     answer = ask(address)
-    assert answer.status == 0
+    assert (answer.status, answer.reached) == (0, False)
     assert answer.problem.startswith(f"GET {address}/ got no answer")
 
 
@@ -208,6 +210,108 @@ def test_a_candidate_that_says_nothing_holds_up_nobody() -> None:
     assert answer.problem == f"GET {address}/ got no answer (timed out)"
 
 
+@contextmanager
+def a_hanging_address() -> Iterator[tuple[str, int]]:
+    """Give an address to which nobody can connect in time: the queue of who waits there is full."""
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        place = ("127.0.0.1", full.getsockname()[1])
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(place)
+        yield place
+
+
+def test_a_name_with_many_addresses_gets_no_more_time_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_hanging_address() as place:
+        known = socket.getaddrinfo
+        four = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place)] * 4
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **more: four if host == "many.example" else known(host, *rest, **more),
+        )
+        begun = time.monotonic()
+        answer = ask(f"http://many.example:{place[1]}", within=0.5)
+        assert time.monotonic() - begun < 1.5
+    assert (answer.status, answer.reached) == (0, False)
+    assert "timed out" in answer.problem
+
+
+def test_an_address_that_refuses_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server() as server:
+        port = int(server.address.rpartition(":")[2])
+        known = socket.getaddrinfo
+        two = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", each)) for each in (1, port)]
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **more: two if host == "two.example" else known(host, *rest, **more),
+        )
+        assert ask(f"http://two.example:{port}", "/200").ok
+
+
+# --- whose fault it is ---
+
+
+def blames_the_revision(answer: Answer) -> bool:
+    return _is_of_the_revision(answer, a_service())
+
+
+def hangs_up(asked: Asked) -> None:
+    asked.connection.shutdown(socket.SHUT_RDWR)
+
+
+def breaks_off(asked: Asked) -> None:
+    asked.say(200, b"heal", headers={"Content-Length": "7"})
+
+
+@pytest.mark.parametrize("reply", [hangs_up, breaks_off])
+def test_a_service_that_breaks_its_answer_off_is_to_blame(reply: Callable[[Asked], None]) -> None:
+    with a_server(reply) as server:
+        answer = ask(server.address, expect={"contains": "healthy"})
+    assert not answer.ok
+    assert answer.reached
+    assert blames_the_revision(answer)
+
+
+def test_a_service_that_hangs_is_to_blame() -> None:
+    with a_trickling_server(b"") as address:
+        answer = ask(address, within=0.2)
+    assert (answer.status, answer.reached) == (0, True)
+    assert blames_the_revision(answer)
+
+
+def test_an_address_that_cannot_be_reached_blames_nobody() -> None:
+    answer = ask("http://127.0.0.1:1")
+    assert not blames_the_revision(answer)
+
+
+@pytest.mark.parametrize(("code", "blames"), [(500, True), (404, True), (401, False), (429, False)])
+def test_an_answer_blames_the_revision_by_its_code(code: int, *, blames: bool) -> None:
+    def reply(asked: Asked) -> None:
+        asked.say(code, headers={"WWW-Authenticate": "Basic"})
+
+    with a_server(reply) as server:
+        answer = ask(server.address)
+    assert answer.reached
+    assert blames_the_revision(answer) == blames
+
+
+@pytest.mark.parametrize("codes", [["2xx", "3xx"], [302]])
+def test_identity_aware_proxy_in_front_of_a_service_is_no_answer_of_the_service(codes: list[Any]) -> None:
+    sign_in = {"Location": "https://accounts.google.com/o/oauth2", "X-Goog-IAP-Generated-Response": "true"}
+    with a_server(lambda asked: asked.say(302, headers=sign_in)) as server:
+        answer = ask(server.address, expect={"codes": codes})
+    assert (answer.ok, answer.status) == (False, 302)
+    assert answer.problem.startswith(
+        f"GET {server.address}/ was answered with 302 by Identity-Aware Proxy, which did not let the probe in"
+    )
+    assert not blames_the_revision(answer)
+
+
 def test_an_answer_is_timed_by_the_clock_that_its_users_live_by() -> None:
     now = NOW
 
@@ -248,7 +352,9 @@ def test_warming_up_an_address_at_which_nobody_listens_is_no_error() -> None:
 
 
 @contextmanager
-def a_tls_server(directory: Path) -> Iterator[tuple[str, Path]]:
+def a_tls_server(
+    directory: Path, reply: Callable[[Asked], None] = the_code_in_the_path
+) -> Iterator[tuple[str, Path]]:
     """Serve over TLS, with the certificate in a file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -265,7 +371,7 @@ def a_tls_server(directory: Path) -> Iterator[tuple[str, Path]]:
     (directory / "key").write_bytes(key.private_bytes(pem, keys, serialization.NoEncryption()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "cert", directory / "key")
-    handler = type("Handler", (Asked,), {"reply": the_code_in_the_path, "asked": [], "heads": []})
+    handler = type("Handler", (Asked,), {"reply": reply, "asked": [], "heads": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         Thread(target=server.serve_forever, args=[POLL], daemon=True).start()
@@ -273,10 +379,50 @@ def a_tls_server(directory: Path) -> Iterator[tuple[str, Path]]:
         server.shutdown()
 
 
+def test_a_handshake_gets_only_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = socket.getaddrinfo
+
+    def slow(host: str, *rest: Any, **more: Any) -> Any:
+        Event().wait(0.8 if host == "slow.localdomain" else 0)
+        return known("127.0.0.1", *rest, **more)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"https://slow.localdomain:{silent.getsockname()[1]}"
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", slow)
+            begun = time.monotonic()
+            answer = ask(address, within=1)
+            took = time.monotonic() - begun
+    assert took < 1.6
+    assert (answer.status, answer.reached) == (0, False)
+    assert answer.problem.endswith("got no answer (timed out)")
+
+
+def test_an_answer_over_tls_that_trickles_in_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = Event()
+
+    def trickle(asked: Asked) -> None:
+        while not over.wait(0.02):
+            asked.wfile.write(b"a")
+
+    with a_tls_server(tmp_path, trickle) as (address, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        begun = time.monotonic()
+        answer = ask(address, within=0.3)
+        took = time.monotonic() - begun
+        over.set()
+    assert took < LONG
+    assert (answer.status, answer.reached) == (0, True)
+
+
 def test_an_answer_over_tls_is_read_if_its_certificate_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with a_tls_server(tmp_path) as (address, certificate):
-        assert "certificate verify failed" in ask(address, "/200").problem
+        distrusted = ask(address, "/200")
+        assert "certificate verify failed" in distrusted.problem
+        assert not distrusted.reached
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert ask(address, "/200").ok

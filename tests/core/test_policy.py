@@ -502,7 +502,12 @@ def test_everything_at_once_is_a_policy() -> None:
         ({"health": {"false_alarm": "1m"}}, "health.false_alarm", "write at least 1h"),
         ({"health": {"window": "2d", "past": "1h"}}, "health.window", "2d is no part of 1h"),
         ({"guards": {"capacity": "on"}}, "guards.capacity", "write request_logs: on"),
-        ({"probes": [{"path": "x"}]}, "probes.0.path", "expected a path such as /healthz, not 'x'"),
+        (
+            {"probes": [{"path": "/", "method": "HEAD", "expect": {"contains": "ok"}}]},
+            "probes.0.expect.contains",
+            "an answer to HEAD has no text, so this can never pass; ask with GET, or leave it out",
+        ),
+        ({"probes": [{"path": "x"}]}, "probes.0.path", "expected a path such as /health, not 'x'"),
         ({"probes": [{"path": "/", "method": "POST"}]}, "probes.0.method", "write writes: true"),
         ({"probes": [{"path": "/", "every": "1s"}]}, "probes.0.every", "a probe must not be a load"),
         ({"probes": ["/", "/"]}, "probes.1", "GET / is asked already"),
@@ -512,8 +517,8 @@ def test_everything_at_once_is_a_policy() -> None:
             "write env:NAME",
         ),
         ({"probes": [{"path": "/", "headers": {"Host": "x"}}]}, "probes.0.headers.Host", "leave it out"),
-        ({"smoke": "healthz"}, "smoke", "expected a path such as /healthz, not 'healthz'"),
-        ({"smoke": ["/", "/a b"]}, "smoke.1", "expected a path such as /healthz, not '/a b'"),
+        ({"smoke": "healthz"}, "smoke", "expected a path such as /health, not 'healthz'"),
+        ({"smoke": ["/", "/a b"]}, "smoke.1", "expected a path such as /health, not '/a b'"),
         ({"smoke": ["/"] * 11}, "smoke", "at most 10 paths, not 11"),
     ],
 )
@@ -584,6 +589,8 @@ def test_the_explanation_of_the_standard_policy_gives_times() -> None:
         ({"hold": "1m"}, "judged on 1m"),
         ({"steps": [60]}, "the first step gives 60%"),
         ({"when_unsure": "advance"}, "without evidence"),
+        ({"smoke": ["/", "/healthz"]}, "smoke[1]: Cloud Run answers /healthz itself, with 404"),
+        ({"probes": ["/healthz?deep=1"]}, "probes[0]: Cloud Run answers /healthz itself, with 404"),
         (
             {"guards": {"custom": {"render": {"distribution": COUNT, "tolerance": 1}}}},
             "guards.custom.render tolerates nothing",
@@ -592,6 +599,11 @@ def test_the_explanation_of_the_standard_policy_gives_times() -> None:
 )
 def test_a_doubtful_policy_is_warned_about(plain: object, warning: str) -> None:
     assert any(warning in text for text in explain_policy(parse_policy(plain)).warnings)
+
+
+@pytest.mark.parametrize("path", ["/health", "/healthz/", "/api/healthz"])
+def test_a_path_that_reaches_the_application_is_not_warned_about(path: str) -> None:
+    assert not explain_policy(parse_policy({"smoke": path, "probes": path})).warnings
 
 
 def test_the_bake_is_said_to_decide_by_ceilings_alone() -> None:

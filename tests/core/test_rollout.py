@@ -9,6 +9,7 @@ from controller.core.evidence import Window
 from controller.core.record import parse_record, write_record
 from controller.core.rollout import (
     COMMANDS,
+    LONGEST_REASON,
     MOVES,
     TERMINAL,
     Event,
@@ -228,3 +229,27 @@ def test_all_of_it_is_kept_by_a_record() -> None:
         after(a_rollout(Phase.BAKING, 3, stable=""), Event.HARMED),
     ):
         assert parse_record(write_record(rollout)) == rollout
+
+
+def reason_kept(reason: str) -> str:
+    after = moved(a_rollout(), Event.HARMED, NOW, reason, "me")
+    assert isinstance(after, Rollout)
+    assert len(after.reason) <= LONGEST_REASON
+    return after.reason
+
+
+def test_a_long_reason_ends_with_a_whole_part() -> None:
+    part = "errors: candidate 3 % of 1,234 requests"
+    kept = reason_kept("; ".join([part] * 100))
+    assert len(kept) > LONGEST_REASON - len(part) - len("; ...")
+    assert kept.split("; ") == [part] * kept.count(part) + ["..."]
+    assert reason_kept(kept) == kept
+
+
+@pytest.mark.parametrize("reason", ["x" * LONGEST_REASON, "; ".join(["x" * 498] * 2)])
+def test_a_reason_that_fits_is_kept_as_it_is(reason: str) -> None:
+    assert reason_kept(reason) == reason
+
+
+def test_a_part_that_is_very_long_itself_is_cut() -> None:
+    assert reason_kept("short; " + "x" * 2000) == "short; " + "x" * (LONGEST_REASON - 10) + "..."

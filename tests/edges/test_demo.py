@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.cli.demo import OUTCOMES
+from controller.cli.exit_codes import ExitCode
+
 from .conftest import CANARY, Shell, as_read, reports_in, until
 
 pytestmark = pytest.mark.processes
@@ -63,6 +66,11 @@ def test_two_scenarios_give_two_objects_and_leave_nothing_behind(shell: Shell) -
     assert broken["reason"]
     assert errors["seconds"] > 0
     assert processes_of(shell) == []
+
+
+def test_each_way_to_end_has_an_outcome() -> None:
+    assert set(OUTCOMES) == set(ExitCode)
+    assert len(set(OUTCOMES.values())) == len(ExitCode)
 
 
 def test_an_unknown_scenario_is_refused_with_the_known_ones(shell: Shell) -> None:

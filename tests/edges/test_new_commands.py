@@ -121,9 +121,10 @@ def test_history_where_there_is_none_says_so(cloud: Cloud) -> None:
 
 
 def test_history_of_a_service_that_is_not_there_is_a_mistake(cloud: Cloud) -> None:
-    end = cloud.canary("history", "nope")
-    assert (end.returncode, end.stdout) == (2, "")
-    assert "there is no service 'nope'" in end.stderr
+    for command in ("history", "replay", "history --json", "replay --json"):
+        (end,) = cloud.commands("nope", command)
+        assert (end.returncode, end.stdout) == (2, "")
+        assert "there is no service 'nope'" in end.stderr
 
 
 # --- status --wait ---

@@ -14,6 +14,7 @@ from world import SERVICE, a_world
 from controller.cli.policy import app
 from controller.core.policy import Policy, policy_digest
 from controller.core.policy_schema import policy_reference, policy_schema
+from controller.core.units import parse_share
 
 ROOT = Path(__file__).parents[2]
 STANDARD = str(ROOT / "policies/standard.yaml")
@@ -123,6 +124,21 @@ def test_explain_at_a_service_as_json_gives_its_traffic_and_steps(tmp_path: Path
     assert plain["policy"]["steps"] == {"at_most": 50}
     assert [step["traffic"] for step in plain["at_service"]["steps"]] == ["1%", "5%", "25%", "50%"]
     assert plain["at_service"]["traffic"]["a_minute"] == pytest.approx(1200, rel=0.05)
+
+
+def test_explain_suggests_a_simulation_of_the_traffic_measured() -> None:
+    suggested = explained(STANDARD, rps=20).stdout.splitlines()[-1]
+    found = re.search(r"canary simulate \S+ --rps (\S+) --errors (\S+)$", suggested)
+    assert found
+    assert float(found[1]) == pytest.approx(20, rel=0.05)
+    assert parse_share(found[2]) < 0.005
+
+
+def test_the_file_of_a_suggested_simulation_is_safe_to_show_and_to_paste(tmp_path: Path) -> None:
+    file = tmp_path / "a b\x1b[31m.yaml"
+    file.write_text("version: 1\n")
+    shown = CliRunner().invoke(app, ["explain", str(file)]).stdout.splitlines()[-1]
+    assert f"canary simulate '{tmp_path}/a b\\x1b[31m.yaml' --rps 10 --errors 0.5%" in shown
 
 
 def test_explain_at_a_quiet_service_says_what_is_out_of_reach() -> None:

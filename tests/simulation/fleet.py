@@ -104,12 +104,15 @@ class Fleet:
         seen = self.sweep(memories)
         return seen, Counter(self.calls.of)
 
-    def deploy_all(self, resting: int, rolling: int, health: Any = "on") -> None:
-        """Deploy services at rest, and others with a rollout that is in its first step by the end."""
+    def deploy_all(self, resting: int, rolling: int, health: Any = "on", **watched: Any) -> None:
+        """Deploy services at rest, and others with a rollout that is in its first step by the end.
+
+        `watched` is what the policies of rollouts say besides.
+        """
         for number in range(resting):
             self.at_rest(f"rest-{number}", a_policy(health=health), rps=2)
         for number in range(rolling):
-            policy = a_policy(steps=["20%", "50%"], hold={"at_least": "1h", "at_most": "3h"})
+            policy = a_policy(steps=["20%", "50%"], hold={"at_least": "1h", "at_most": "3h"}, **watched)
             self.under_way(f"roll-{number}", policy, rps=20)
         memories = Memories()
         for _ in range(10):
@@ -125,9 +128,9 @@ def _template(revision: str, knobs: Mapping[str, str]) -> run_v2.RevisionTemplat
 
 
 @contextmanager
-def a_fleet() -> Iterator[Fleet]:
+def a_fleet(**settings: Any) -> Iterator[Fleet]:
     """Give a local Cloud Run with nothing in it, on a clock that moves when somebody waits."""
-    chosen = Settings(runtime=RuntimeKind.SIMULATED, speed=0, seed=7, quotas=False)
+    chosen = Settings(runtime=RuntimeKind.SIMULATED, speed=0, seed=7, quotas=False, **settings)
     with LocalCloudRun.started(chosen) as local:
         channel = grpc.insecure_channel(local.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         with channel:

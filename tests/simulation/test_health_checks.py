@@ -11,6 +11,7 @@ from google.cloud import run_v2
 from scene import Stage, a_stage, steps, suffer
 from world import SERVICE
 
+from controller.cli.report import way_back
 from controller.core.evidence import Sample, final_until
 from controller.core.health import HealthValue
 from controller.core.policy import Policy
@@ -194,6 +195,7 @@ def test_one_that_was_rolled_back_and_is_harmful_again_is_reported_alone(stage: 
     assert found.why_not == (
         "the last rollout was not promoted (rolled_back), so no revision before is known as good"
     )
+    assert way_back(SERVICE, stage.record, found) == f"canary rollback {SERVICE} --to REVISION"
 
 
 def test_one_whose_revision_before_is_gone_is_reported_alone(stage: Stage) -> None:
@@ -267,25 +269,31 @@ def test_the_exit_code_and_the_line_say_what_was_found_and_done(stage: Stage) ->
     turn_bad(stage, candidate)
     harmful = stage.canary("check")
     assert harmful.code == 8
-    assert f"to send all users back: canary rollback {SERVICE} --to REVISION" in harmful.text
+    back = f"; to send all users back: canary rollback {SERVICE} --to {stable}"
+    assert back in harmful.text
     line = harmful.text.splitlines()[-1]
     assert line.startswith(f"{SERVICE:<20} harmful     {candidate}: ")
     report = json.loads(stage.canary("check", "--json").text.splitlines()[-1])
     assert (report["phase"], report["health"]["value"]) == ("promoted", "harmful")
     assert report["health"]["back_to"] is None
-    assert stable not in line
+    assert line.endswith(back)
+    assert stable not in line.removesuffix(back)
 
 
 def test_harm_stands_in_the_status_and_once_an_hour_in_the_history(stage: Stage) -> None:
-    _, candidate = promoted(stage)
-    assert f"good, by its metrics: {candidate}: " in stage.canary("status", SERVICE).text
+    stable, candidate = promoted(stage)
+    good = stage.canary("status", SERVICE).text
+    assert f"good, by its metrics: {candidate}: " in good
+    assert "send all users back" not in good
     assert "harm " not in stage.canary("history", SERVICE).text
     turn_bad(stage, candidate)
     for _ in range(3):
         stage.canary("check")
         stage.wait(60)
     with stage.stays_as_it_is():
-        assert f"harmful, by its metrics: {candidate}: " in stage.canary("status", SERVICE).text
+        shown = stage.canary("status", SERVICE).text
+        assert f"harmful, by its metrics: {candidate}: " in shown
+        assert f"To send all users back: canary rollback {SERVICE} --to {stable}" in shown.splitlines()
         report = json.loads(stage.canary("status", SERVICE, "--json").text)
         lines = [json.loads(line) for line in stage.canary("history", SERVICE, "--json").text.splitlines()]
         rows = stage.canary("history", SERVICE).text.splitlines()
@@ -297,6 +305,21 @@ def test_harm_stands_in_the_status_and_once_an_hour_in_the_history(stage: Stage)
     assert lines[-1] == harm[-1]
     assert len([row for row in rows if " harm " in row]) == len(harm)
     assert stage.canary("replay", SERVICE).code == 0
+
+
+def test_harm_that_could_not_be_logged_is_logged_later_and_crowds_nothing_out(stage: Stage) -> None:
+    _, candidate = promoted(stage)
+    before = stage.outside.audit_log.read_entries(SERVICE, limit=100)
+    turn_bad(stage, candidate)
+    stage.local.fault("error", method="WriteLogEntries", code="UNAVAILABLE", next=1)
+    for memories in (Memories(), None):
+        for _ in range(20):
+            swept(stage, memories)
+            stage.wait(30)
+    entries = stage.outside.audit_log.read_entries(SERVICE, limit=100)
+    harm = [entry for entry in entries if entry.labels["event"] == "harm"]
+    assert 1 <= len(harm) <= 2
+    assert [entry for entry in entries if entry not in harm] == before
 
 
 def test_a_rollback_has_the_exit_code_of_one_until_it_is_in_force(stage: Stage) -> None:

@@ -224,6 +224,17 @@ def test_a_log_that_is_away_for_a_while_leaves_the_metrics_to_decide() -> None:
         assert world.serving() == {stable: 100}
 
 
+@pytest.mark.parametrize("steps", [["50%"], ["100%"]])
+def test_a_log_of_errors_alone_sends_nobody_back_before_the_metrics_are_there(steps: list[str]) -> None:
+    with quiet_world(rps=20, simulated_logs=SimulatedLogs.FAILURES) as world:
+        world.local.behave(world.newest(), error_share=0.01)
+        world.pin()
+        candidate = world.deploy(ERROR_SHARE="0.01")
+        followed = world.roll_out(portal(probes=[], steps=steps, hold={"requests": 100}))
+        assert followed.rollout.phase is Phase.PROMOTED, followed.rollout.reason
+        assert world.serving() == {candidate: 100}
+
+
 def test_each_answer_to_a_probe_is_kept_once_however_many_controllers_there_are(world: World) -> None:
     world.deploy()
     begun = world.begin(portal())
