@@ -204,6 +204,8 @@ ROLLOUT_LABEL = "rollout"
 """The label of an entry that holds the id of its rollout."""
 EVENT_LABEL, HARM = "event", "harm"
 """The label of an entry that names what happened; harm between rollouts is no transition of one."""
+EVERY_SERVICE = "-"
+"""In place of a name, which it cannot be."""
 MOST_ENTRIES = 1000
 """Of the audit trail, in one reading, unless asked for otherwise."""
 
@@ -249,7 +251,7 @@ class AuditLog(Protocol):
     ) -> Sequence[AuditEntry]:
         """Return the newest entries of a service, or of one rollout of it, the oldest first, each once.
 
-        Of all services where none is named.
+        Of all services for EVERY_SERVICE.
 
         An entry can be read some seconds after it was written.
         """

@@ -10,7 +10,7 @@ import structlog
 from controller.core.probe_evidence import Answer, Asked, Pair, pair_as_plain, parse_pair
 from controller.core.rollout import Rollout
 from controller.engine.outside import Outside
-from controller.ports import ROLLOUT_LABEL, AuditEntry, CanaryError, Severity
+from controller.ports import EVERY_SERVICE, ROLLOUT_LABEL, AuditEntry, CanaryError, Severity
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class AskedProbes:
     read_until: datetime | None = None
     unkept: list[AuditEntry] = field(default_factory=list)
 
-    def recall(self, outside: Outside, since: datetime, service: str = "") -> None:
+    def recall(self, outside: Outside, since: datetime, service: str = EVERY_SERVICE) -> None:
         """Read what others have asked since then, of one service or of all, and forget what is older."""
         start = max(since, self.read_until - OVERLAP) if self.read_until else since
         now = outside.clock.now()

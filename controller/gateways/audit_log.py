@@ -20,6 +20,7 @@ from controller.gateways.calls import Caller
 from controller.gateways.filters import quoted
 from controller.gateways.google_errors import translated
 from controller.ports import (
+    EVERY_SERVICE,
     MOST_ENTRIES,
     ROLLOUT_LABEL,
     AuditEntry,
@@ -102,7 +103,7 @@ class LoggingGateway(AuditLog):
         self, service: str, rollout: str = "", since: datetime | None = None, limit: int = MOST_ENTRIES
     ) -> Sequence[AuditEntry]:
         """Return the newest entries of one service or of all, or of a rollout, oldest first, each once."""
-        doing = f"reading the audit trail of {service or 'all services'}"
+        doing = f"reading the audit trail of {'all services' if service == EVERY_SERVICE else service}"
         request = types.ListLogEntriesRequest(
             resource_names=[f"projects/{self._project}"],
             filter=self._filter(service, rollout, since),
@@ -130,9 +131,10 @@ class LoggingGateway(AuditLog):
             "logName": self._log_name,
             "resource.type": "cloud_run_revision",
             "resource.labels.location": self._region,
-            "resource.labels.service_name": service,
         }
-        parts = [f"{field}={quoted(value)}" for field, value in wanted.items() if value]
+        if service != EVERY_SERVICE:
+            wanted["resource.labels.service_name"] = service
+        parts = [f"{field}={quoted(value)}" for field, value in wanted.items()]
         if rollout:
             parts.append(f"labels.{quoted(ROLLOUT_LABEL)}={quoted(rollout)}")
         if since is not None:
@@ -159,7 +161,9 @@ class LoggingGateway(AuditLog):
 
 def _is_of(entry: AuditEntry, service: str, rollout: str) -> bool:
     """Say whether an entry is what was asked for: Cloud Logging's own comparison takes A for a."""
-    return service in ("", entry.service) and (not rollout or entry.labels.get(ROLLOUT_LABEL) == rollout)
+    return service in (EVERY_SERVICE, entry.service) and (
+        not rollout or entry.labels.get(ROLLOUT_LABEL) == rollout
+    )
 
 
 def _payload(entry: AuditEntry) -> Struct:

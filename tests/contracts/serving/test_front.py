@@ -693,6 +693,8 @@ def test_a_user_comes_back_to_the_same_revision_by_a_cookie(google: Google) -> N
     )
     half = [to(first, 50), to("faithful-other", 50)]
     assert not google.wait(google.update("faithful", template=template, traffic=half).name).HasField("error")
+    # The new split has reached the front: before, it gives out cookies of the old one.
+    wait_until(lambda: ask(google, "faithful", "/revision")[1] == b"faithful-other")
     seen = set()
     for _ in range(20):
         with wire(google) as user:
