@@ -105,6 +105,10 @@ class CloudRun(Protocol):
         """
         ...
 
+    def try_service(self, change: ServiceChange) -> None:
+        """Ask whether the change would be accepted; nothing is stored."""
+        ...
+
 
 @dataclass(frozen=True)
 class Minutes:
@@ -244,6 +248,10 @@ class AuditLog(Protocol):
         Never repeated by itself. After a TransientError some may have been kept: write them all again. An
         EntryRefusedError will come again for the same entries; the others of them have been kept.
         """
+        ...
+
+    def try_entry(self, entry: AuditEntry) -> None:
+        """Ask whether the entry would be kept; nothing is."""
         ...
 
     def read_entries(

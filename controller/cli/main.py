@@ -9,6 +9,7 @@ from controller.cli import policy
 from controller.cli.check import check
 from controller.cli.commands import pause, promote, release, resume, rollback
 from controller.cli.demo import demo
+from controller.cli.doctor import doctor
 from controller.cli.exit_codes import MEANINGS, ExitCode
 from controller.cli.history import history, replay
 from controller.cli.local import commands as local
@@ -39,6 +40,7 @@ for command in (
     history,
     replay,
     simulate,
+    doctor,
     demo,
 ):
     app.command()(command)

@@ -20,6 +20,9 @@ class RevisionState:
     failed: bool = False
     message: str = ""
     session_affinity: bool = False
+    most_instances: int = 0
+    """0 where it has no maximum of its own."""
+    least_instances: int = 0
     known: bool = True
     """False where it could not be read; then it is not taken for ready, nor for failed or deleted."""
 
@@ -53,6 +56,19 @@ class ServiceState:
     """Whose requests are let in, in gcloud's words: `all`, or `internal` with or without load balancers."""
     has_default_url: bool = True
     """Whether the service, and so each tag, has an address of its own."""
+    has_sign_in_proxy: bool = False
+    """Whether Identity-Aware Proxy stands before it."""
+    regions: tuple[str, ...] = ()
+    """Those of a multi-region service; empty for all others."""
+    most_instances: int = 0
+    """Of all its revisions together; 0 where it has no maximum of its own."""
+    manual_instances: int | None = None
+    """How many there are where they are set by hand."""
+    checks_deployments: bool = True
+    """Whether a revision is ready only when it has started."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    client: str = ""
+    """What program wrote it last, in that program's own words."""
 
     @property
     def shares_served(self) -> dict[str, int]:

@@ -66,6 +66,9 @@ class Settings:
     """Path of a file with roles and bindings; "" = everybody may do everything."""
     quotas: bool = True
     """Whether calls above the quotas are refused; the minutes are those of the emulated clock."""
+    keeps_regions: bool = False
+    """Whether the settings of a multi-region service are kept, though it is served in one region alone: for
+    what only reads them. Else they are refused."""
     reads_a_minute: int = 3000
     """Of the Cloud Run API, for each project and region."""
     writes_a_minute: int = 180

@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 import structlog
 
 from controller.core.evidence import MINUTE, final_until
-from controller.core.observation import ServiceState
+from controller.core.observation import RevisionState, ServiceState
 from controller.core.opening import NothingToDo, Opening, OpeningRefused, open_rollout
 from controller.core.pause_ahead import read_pause_ahead
 from controller.core.placement import is_as_written
 from controller.core.policy import Policy
 from controller.core.policy_choices import OnNewRevision
+from controller.core.preflight import Gravity, check_service
 from controller.core.probe_evidence import without_probes
 from controller.core.reach import Traffic, traffic_of
+from controller.core.record import ANNOTATION, write_record
 from controller.core.rollout import Phase, Rollout
 from controller.core.step_plan import fit_steps
 from controller.core.traffic import written
@@ -26,12 +28,18 @@ from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.probe_log import asked_lately
 from controller.engine.reconcile import read_rollout
 from controller.engine.writing import apply
-from controller.ports import ConflictError, Minutes, PermanentError, ThrottledError
+from controller.ports import ConflictError, Minutes, PermanentError, ServiceChange, ThrottledError
 
 log = structlog.get_logger()
 
 LATELY = timedelta(minutes=60)
 """The time before a rollout from which stable's traffic is known."""
+
+
+SAID_AT_FIRST = frozenset(
+    {"max instances", "min instances", "health check", "ingress", "sign-in proxy", "owner"}
+)
+"""What is said of a service when a rollout begins; the rest the opening itself says, or mends."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
     if isinstance(opening, NothingToDo):
         return opening
     opening = _fitted(opening, _check_reads(outside, opening.rollout))
+    opening = _checked(opening, service, revisions)
+    try_on(outside, service, opening)
     try:
         open_on(outside, service, opening, previous)
     except ConflictError:
@@ -99,6 +109,22 @@ def open_on(outside: Outside, service: ServiceState, opening: Opening, previous:
         outside, service, opening.rollout, opening.split, news, opening=not opening.rollout.phase.is_terminal
     )
     log_transitions(outside, LogMemory(), news)
+
+
+def _checked(opening: Opening, service: ServiceState, revisions: Sequence[RevisionState]) -> Opening:
+    """Return the opening with what to know of the service's settings; raises OpeningRefused."""
+    found = list(check_service(service, revisions, opening.rollout.policy))
+    for finding in found:
+        if finding.gravity is Gravity.ERROR:
+            raise OpeningRefused(f"{finding.what}; {finding.todo}")
+    news = [each for each in found if each.gravity is Gravity.WARNING and each.check in SAID_AT_FIRST]
+    return replace(opening, warnings=(*opening.warnings, *(f"{each.what}; {each.todo}" for each in news)))
+
+
+def try_on(outside: Outside, service: ServiceState, opening: Opening) -> None:
+    """Let Cloud Run say whether it would take the opening, before anything of it is written."""
+    annotations = {**service.annotations, ANNOTATION: write_record(opening.rollout)}
+    outside.cloud_run.try_service(ServiceChange(service.name, service.etag, annotations, opening.split))
 
 
 def _default_candidate(service: ServiceState, previous: Rollout | None) -> str:

@@ -87,6 +87,11 @@ def _shared(outside: Outside, stable: str, probe: Probe, bad: Answer, budget: As
     )
 
 
+def asked_well(outside: Outside, address: str, probe: Probe) -> Answer:
+    """Return the first good answer of three attempts, or the last; within the time that all may take."""
+    return _ask_well(outside, address, probe, AskingTime(BUDGET))
+
+
 def _hint(service: ServiceState, answer: Answer) -> str:
     if service.ingress == ALL_INGRESS or answer.status not in UNREACHED:
         return ""

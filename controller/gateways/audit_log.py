@@ -99,6 +99,18 @@ class LoggingGateway(AuditLog):
                     raise EntryRefusedError(str(error)) from error
                 raise
 
+    def try_entry(self, entry: AuditEntry) -> None:
+        """Ask whether the entry would be kept; nothing is."""
+        request = types.WriteLogEntriesRequest(
+            log_name=self._log_name, entries=[self._message(entry)], dry_run=True
+        )
+        self._caller.write(
+            self._client.write_log_entries,
+            request,
+            doing="trying to write the audit trail",
+            permission="logging.logEntries.create",
+        )
+
     def read_entries(
         self, service: str, rollout: str = "", since: datetime | None = None, limit: int = MOST_ENTRIES
     ) -> Sequence[AuditEntry]:

@@ -95,6 +95,13 @@ class CloudRunGateway(CloudRun):
 
         A full object would be refused ("Revision named X with different configuration already exists").
         """
+        self._write(change, f"writing service {change.service}", validate_only=False)
+
+    def try_service(self, change: ServiceChange) -> None:
+        """Ask whether the change would be accepted; nothing is stored."""
+        self._write(change, f"trying to write service {change.service}", validate_only=True)
+
+    def _write(self, change: ServiceChange, doing: str, *, validate_only: bool) -> None:
         service = run_v2.Service(
             name=f"{self._parent}/services/{change.service}",
             etag=change.etag,
@@ -106,8 +113,10 @@ class CloudRunGateway(CloudRun):
             paths.append("traffic")
         self._caller.write(
             self._services.update_service,
-            run_v2.UpdateServiceRequest(service=service, update_mask={"paths": paths}),
-            doing=f"writing service {change.service}",
+            run_v2.UpdateServiceRequest(
+                service=service, update_mask={"paths": paths}, validate_only=validate_only
+            ),
+            doing=doing,
             permission="run.services.update",
         )
 
@@ -141,6 +150,13 @@ class CloudRunGateway(CloudRun):
             addresses={status.tag: status.uri for status in service.traffic_statuses if status.tag},
             ingress=_INGRESS.get(service.ingress, ALL_INGRESS),
             has_default_url=not service.default_uri_disabled,
+            has_sign_in_proxy=service.iap_enabled,
+            regions=tuple(service.multi_region_settings.regions),
+            most_instances=service.scaling.max_instance_count,
+            manual_instances=_manual_instances(service.scaling),
+            checks_deployments=not service.template.health_check_disabled,
+            labels=dict(service.labels),
+            client=service.client,
         )
 
     def _split(self, targets: Any) -> Split:
@@ -165,7 +181,14 @@ class CloudRunGateway(CloudRun):
             failed=state == states.CONDITION_FAILED,
             message=ready.message if ready else "",
             session_affinity=revision.session_affinity,
+            most_instances=revision.scaling.max_instance_count,
+            least_instances=revision.scaling.min_instance_count,
         )
+
+
+def _manual_instances(scaling: Any) -> int | None:
+    by_hand = scaling.scaling_mode == run_v2.ServiceScaling.ScalingMode.MANUAL
+    return scaling.manual_instance_count if by_hand else None
 
 
 def short_name(name: str) -> str:

@@ -14,7 +14,7 @@ def check_enums(request: str, service: run_v2.Service) -> None:
     limits.check_enums(f"{request}.service", run_v2.Service.pb(service))
 
 
-def check(request: str, service_id: str, service: run_v2.Service) -> None:
+def check(request: str, service_id: str, service: run_v2.Service, *, keeps_regions: bool) -> None:
     """Refuse what is wrong with a service; `request` is the name of the message that carries it."""
     path = f"{request}.service"
     if len(service.description) > LONGEST_DESCRIPTION:
@@ -22,7 +22,7 @@ def check(request: str, service_id: str, service: run_v2.Service) -> None:
             f"{path}.description",
             f"must have at most {LONGEST_DESCRIPTION} characters, not {len(service.description)}.",
         )
-    if "multi_region_settings" in service:
+    if "multi_region_settings" in service and not keeps_regions:
         raise unimplemented(
             "This local Cloud Run has services of one region only: leave out multi_region_settings, and "
             "create a service in each region."

@@ -105,7 +105,7 @@ class Services:
         """Fill in defaults and refuse what is wrong, before anything is stored."""
         rules.check_enums(request, wanted)
         defaults.fill_in(wanted)
-        rules.check(request, state.service_id, wanted)
+        rules.check(request, state.service_id, wanted, keeps_regions=self._settings.keeps_regions)
 
     def _validated(self, service: run_v2.Service, now: datetime) -> Operation:
         """Return an operation that is done and shows a service as it would be, though nothing is stored."""
