@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 TESTS_AT_ONCE ?= auto
 
-.PHONY: help demo test check format lint types imports tests simulate fuzz test-pythons bench-decisions bench-front bench-rollouts bench-check bench-endurance bench-little-traffic docs lock clean
+.PHONY: help demo test check format lint types imports tests simulate fuzz test-pythons bench-decisions bench-front bench-rollouts bench-check bench-endurance bench-little-traffic permissions docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-endurance: $(VENV)/.dev  ## memory, threads and files of a controller over
 
 bench-little-traffic: $(VENV)/.dev  ## ten requests an hour: users harmed, good ones promoted, seconds to undo
 	@PYTHONPATH=tests:tests/simulation $(BIN)/python benchmarks/little_traffic.py $(ARGS)
+
+permissions: $(VENV)/.dev  ## measure which permission each command needs, and write docs/permissions.md
+	@PYTHONPATH=tests:tests/simulation $(BIN)/python tests/simulation/permission_matrix.py
 
 docs: $(VENV)/.dev  ## write the generated parts of the documentation anew
 	@$(BIN)/python docs/generate.py

@@ -61,6 +61,8 @@ class World:
     services: Any
     revisions: Any
     parent: str
+    owners_outside: Outside
+    """What the owner would have at hand to drive a rollout."""
     seen: list[Pass] = field(default_factory=list)
     """What the controller's passes saw; the invariants hold for each of them."""
 
@@ -238,25 +240,29 @@ def a_world(
         channel = grpc.insecure_channel(local.grpc_address, options=[("grpc.enable_http_proxy", 0)])
         with channel:
             clock = clock_of(local)
-            controllers, owners = calling_as(channel, CONTROLLER), calling_as(channel, OWNER)
-            outside = Outside(
-                CloudRunGateway(chosen.project, chosen.region, clock.sleep, controllers),
-                MonitoringGateway(chosen.project, chosen.region, clock.sleep, controllers),
-                clock,
-                HttpProbes(clock.now),
-                LoggingGateway(chosen.project, chosen.region, clock.sleep, controllers),
-                RequestLogGateway(
-                    chosen.project, chosen.region, clock.sleep, controllers, LogBudget(local.now)
-                ),
-                LoggingGateway(chosen.project, chosen.region, clock.sleep, controllers, PROBE_LOG_ID),
-            )
+            owners = calling_as(channel, OWNER)
+            outside = outside_of(local, clock, calling_as(channel, CONTROLLER))
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=owners))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"
             revisions = run_v2.RevisionsClient(transport=RevisionsGrpcTransport(channel=owners))
-            world = World(local, outside, services, revisions, parent)
+            world = World(local, outside, services, revisions, parent, outside_of(local, clock, owners))
             world.deploy()
             world.users(rps)
             yield world
+
+
+def outside_of(local: LocalCloudRun, clock: Clock, channel: grpc.Channel) -> Outside:
+    """Return the gateways of whoever calls on this channel."""
+    place = local.settings.project, local.settings.region, clock.sleep, channel
+    return Outside(
+        CloudRunGateway(*place),
+        MonitoringGateway(*place),
+        clock,
+        HttpProbes(clock.now),
+        LoggingGateway(*place),
+        RequestLogGateway(*place, LogBudget(local.now)),
+        LoggingGateway(*place, PROBE_LOG_ID),
+    )
 
 
 def phases_of(passes: Sequence[Pass]) -> list[Phase]:
