@@ -7,8 +7,10 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from controller.core.evidence import Minute, Sample
+from controller.core.notices import Notice
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.policy_guards import Guards
+from controller.core.policy_notices import Receiver
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer
 from controller.core.request_log import RequestLog
@@ -263,6 +265,18 @@ class AuditLog(Protocol):
 
         An entry can be read some seconds after it was written.
         """
+        ...
+
+
+class Notices(Protocol):
+    """Whoever is told of rollouts; nothing raised, nothing tried again, and soon over whatever they do."""
+
+    def send(self, notices: Sequence[Notice]) -> Sequence[str]:
+        """Send each notice to each of its receivers once; return what failed, without anything secret."""
+        ...
+
+    def lacking(self, receivers: Sequence[Receiver]) -> Sequence[str]:
+        """Return what is missing here to tell these receivers anything, without anything secret."""
         ...
 
 

@@ -13,6 +13,7 @@ from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
+from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
 from controller.ports import Clock
@@ -53,4 +54,5 @@ def _connected(
         LoggingGateway(project, region, sleep, channel),
         RequestLogGateway(project, region, sleep, channel, LogBudget(clock.now)),
         LoggingGateway(project, region, sleep, channel, PROBE_LOG_ID),
+        NoticeGateway(project, region, has_console=channel is None),
     )

@@ -36,6 +36,7 @@ from controller.core.policy_fields import (
 from controller.core.policy_guards import Guards
 from controller.core.policy_health import Health
 from controller.core.policy_logs import RequestLogs
+from controller.core.policy_notices import Receiver, check_each_told_once, receivers_of
 from controller.core.policy_parts import Fields, Part, fields_of, has_fields
 from controller.core.policy_probes import Probe, check_each_once, probes_of
 from controller.core.policy_steps import BAKE, AutoSteps, Confidence, Hold, Step, is_auto, parse_steps
@@ -112,6 +113,13 @@ class Policy(Part):
     health: Annotated[Health | None, BeforeValidator(off_as_none)] = Field(
         default=None,
         description="What `canary check` and `canary run` ask of the revision that serves; off for nothing.",
+    )
+    notices: Annotated[
+        tuple[Receiver, ...], BeforeValidator(receivers_of), AfterValidator(check_each_told_once)
+    ] = Field(
+        default=(),
+        title="list of addresses or mappings",
+        description="Who is told when a rollout starts, takes a step, is held or ends.",
     )
     ready_within: PositiveDuration = Field(
         default=timedelta(minutes=10),

@@ -54,6 +54,18 @@ class OnHarm(StrEnum):
     ROLLBACK = "rollback"
 
 
+class NoticeKind(StrEnum):
+    """What people are told of a rollout."""
+
+    STARTED = "started"
+    STEP = "step"
+    HELD = "held"
+    ROLLED_BACK = "rolled_back"
+    PROMOTED = "promoted"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
 def _parse_choice(choices: type[StrEnum], value: object) -> StrEnum:
     if isinstance(value, str) and value in list(choices):
         return choices(value)

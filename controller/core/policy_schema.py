@@ -19,6 +19,7 @@ from controller.core.policy_guards import (
 )
 from controller.core.policy_health import Health
 from controller.core.policy_logs import RequestLogs
+from controller.core.policy_notices import WAYS, GitHub, Receiver
 from controller.core.policy_parts import Part
 from controller.core.policy_probes import Expectation, Probe
 from controller.core.policy_steps import AUTO, AutoSteps, Confidence, Hold, Step
@@ -35,18 +36,30 @@ _SHORT_FORMS: Final = {
     Probe: "path",
     Expectation: "codes",
     RequestLogs: "delay",
+    Receiver: "to",
+    GitHub: "repository",
 }
 # What `on` stands for, and `off`.
 _SWITCHED: Final = (CapacityGuard(), ErrorGuard(), Health(), LatencyGuard(), RequestLogs(), StartupGuard())
-_OTHERS: Final = (Confidence(), Expectation(), Guards(), Hold(), Probe(path="/"))
+_OTHERS: Final = (
+    GitHub(repository="owner/name"),
+    Confidence(),
+    Expectation(),
+    Guards(),
+    Hold(),
+    Probe(path="/"),
+)
 _PARTS: Final[tuple[Part, ...]] = (*_SWITCHED, *_OTHERS, Step(traffic=100), Tolerance(factor=1))
 # A guard must have a metric, but none is its default.
 _CUSTOM_DEFAULTS: Final = CustomGuard(distribution='metric.type="any"').model_dump(mode="json") | {
     "distribution": ""
 }
+# A receiver must have an address, but none is its default.
+_RECEIVER_DEFAULTS: Final = Receiver(to="env:NAME").model_dump(mode="json") | {"to": ""}
 _DEFAULTS: Final = {type(part): part.model_dump(mode="json") for part in _PARTS} | {
     CustomGuard: _CUSTOM_DEFAULTS,
     AutoSteps: AutoSteps().model_dump(mode="json"),
+    Receiver: _RECEIVER_DEFAULTS,
 }
 
 
@@ -59,7 +72,8 @@ def policy_schema() -> dict[str, Any]:
     _write_defaults(schema, policy_as_plain(Policy()))
     _leave_tolerance_to_guards(parts["Tolerance"])
     _describe_kinds(parts["CustomGuard"])
-    for fields in (schema["properties"], parts["Guards"]["properties"]):
+    _describe_ways(parts["Receiver"])
+    for fields in (schema["properties"], parts["Guards"]["properties"], parts["Receiver"]["properties"]):
         _describe_off(fields)
     short = {part: _field_at(parts[part.__name__], path) for part, path in _SHORT_FORMS.items()}
     switched = {type(part) for part in _SWITCHED}
@@ -88,6 +102,12 @@ def _describe_kinds(custom: dict[str, Any]) -> None:
     custom["anyOf"] = [{"required": ["bad", "total"]}, {"required": ["distribution"]}]
 
 
+def _describe_ways(receiver: dict[str, Any]) -> None:
+    """Write that a receiver is told in one way, and what all have in common."""
+    _write_defaults(receiver, _RECEIVER_DEFAULTS)
+    receiver["oneOf"] = [{"required": [way]} for way in WAYS]
+
+
 def _describe_off(fields: dict[str, Any]) -> None:
     """Write how a part that may be missing is turned off."""
     for field in fields.values():
@@ -97,11 +117,12 @@ def _describe_off(fields: dict[str, Any]) -> None:
 
 
 def _describe_lists(fields: dict[str, Any], parts: dict[str, Any]) -> None:
-    """Write what may stand instead of a list: steps that are chosen, and a single probe."""
+    """Write what may stand instead of a list: steps that are chosen, a single probe, a single receiver."""
     parts["AutoSteps"] = AutoSteps.model_json_schema()
     for name, instead in (
         ("steps", [{"const": AUTO}, {"$ref": "#/$defs/AutoSteps"}]),
         ("probes", [{"$ref": "#/$defs/Probe"}]),
+        ("notices", [{"$ref": "#/$defs/Receiver"}]),
     ):
         field = fields[name]
         entries = {"type": field.pop("type"), "items": field.pop("items")}

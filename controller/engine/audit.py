@@ -39,6 +39,8 @@ class LogMemory:
     """What a controller knows of the audit log: what it has put there, and when to try again."""
 
     logged: frozenset[str] = frozenset()
+    told: frozenset[str] = frozenset()
+    """The transitions that this controller has sent notices of."""
     again_at: datetime | None = None
     denied: bool = False
     """Whether nothing may be put there, so that waiting for it is of no use."""

@@ -22,11 +22,12 @@ from controller.core.rollout import Phase, Rollout
 from controller.core.step_plan import fit_steps
 from controller.core.traffic import written
 from controller.core.trail import opening_of
-from controller.engine.audit import LogMemory, log_transitions, unlogged_of
+from controller.engine.audit import LogMemory, unlogged_of
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.probe_log import asked_lately
 from controller.engine.reconcile import read_rollout
+from controller.engine.telling import tell
 from controller.engine.writing import apply
 from controller.ports import ConflictError, Minutes, PermanentError, ServiceChange, ThrottledError
 
@@ -90,13 +91,14 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
     opening = _fitted(opening, _check_reads(outside, opening.rollout))
     opening = _checked(opening, service, revisions)
     try_on(outside, service, opening)
+    lacking = tuple(outside.notices.lacking(request.policy.notices)) if request.policy.notices else ()
     try:
         open_on(outside, service, opening, previous)
     except ConflictError:
         lost.append(opening.rollout)
         raise
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
-    return Begun(opening.rollout, opened=True, warnings=opening.warnings, notes=opening.notes)
+    return Begun(opening.rollout, opened=True, warnings=(*opening.warnings, *lacking), notes=opening.notes)
 
 
 def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> None:
@@ -104,11 +106,12 @@ def open_on(outside: Outside, service: ServiceState, opening: Opening, previous:
 
     One that is under way takes the mark of a pause ahead into its record.
     """
-    news = (*unlogged_of(service), opening_of(opening.rollout, previous))
+    made = opening_of(opening.rollout, previous)
+    news = (*unlogged_of(service), made)
     apply(
         outside, service, opening.rollout, opening.split, news, opening=not opening.rollout.phase.is_terminal
     )
-    log_transitions(outside, LogMemory(), news)
+    tell(outside, LogMemory(), news, made)
 
 
 def _checked(opening: Opening, service: ServiceState, revisions: Sequence[RevisionState]) -> Opening:

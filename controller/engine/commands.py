@@ -20,6 +20,7 @@ from controller.engine.loop import PATIENCE, UNOBSERVED_PAUSE, OnPass, Passes
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.reconcile import read_rollout
+from controller.engine.telling import tell
 from controller.engine.writing import write
 from controller.ports import (
     NoRolloutError,
@@ -185,6 +186,7 @@ def _changed(
 def _written(outside: Outside, state: ServiceState, change: Change) -> Obeyed:
     """Write a change that is about no rollout, when what was not logged yet is in the audit log."""
     memory, waiting = LogMemory(), unlogged_of(state)
+    tell(outside, memory, waiting)
     log_transitions(outside, memory, waiting)
     write(outside, state, change)
     lost = UNLOGGED in change.annotations and not memory.logged.issuperset(each.id for each in waiting)

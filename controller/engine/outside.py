@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from controller.ports import AuditLog, Clock, CloudRun, Metrics, Probes, RequestLogs
+from controller.ports import AuditLog, Clock, CloudRun, Metrics, Notices, Probes, RequestLogs
 
 
 @dataclass(frozen=True)
@@ -17,3 +17,4 @@ class Outside:
     request_logs: RequestLogs
     probe_log: AuditLog
     """Where the answers to probes are kept, so that another controller can go on with them."""
+    notices: Notices

@@ -10,10 +10,11 @@ from controller.core.observation import Observation, RevisionState, ServiceState
 from controller.core.record import ANNOTATION, RecordInvalid, parse_record
 from controller.core.rollout import Event, Rollout
 from controller.core.trail import UNLOGGED, transition_of
-from controller.engine.audit import LogMemory, log_transitions, unlogged_of
+from controller.engine.audit import LogMemory, unlogged_of
 from controller.engine.checks import check_candidate
 from controller.engine.evidence import EvidenceCache, weigh
 from controller.engine.outside import Outside
+from controller.engine.telling import tell
 from controller.engine.writing import apply
 from controller.ports import CanaryError, RecordUnreadableError
 
@@ -72,8 +73,9 @@ def reconcile_service(
     # apply
     waiting = unlogged_of(service)
     left = [transition for transition in waiting if transition.id not in memory.log.logged]
-    if decision.event:
-        left.append(transition_of(rollout, observation, command, decision))
+    made = transition_of(rollout, observation, command, decision) if decision.event else None
+    if made:
+        left.append(made)
     changes = decision.split is not None or decision.rollout != rollout
     after = decision.rollout
     rests = after.is_over or (after.held and after.observed_at is not None)
@@ -83,7 +85,7 @@ def reconcile_service(
         waiting = tuple(left)
     if decision.event:
         log.info("decided", **described(decision))
-    log_transitions(outside, memory.log, waiting)
+    tell(outside, memory.log, waiting, made)
     unlogged = bool(waiting) and not memory.log.denied
     return Pass(service, observation, decision, unlogged, was_over=rollout.is_over)
 

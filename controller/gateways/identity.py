@@ -63,7 +63,7 @@ class IdTokens:
 
 def _fetch(audience: str) -> tuple[str, datetime]:
     try:
-        token = str(fetch_id_token(_request_within(SECONDS), audience))
+        token = str(fetch_id_token(request_within(SECONDS), audience))
         claims: Any = jwt.decode(token, verify=False)
         return token, datetime.fromtimestamp(claims["exp"], UTC)
     except exceptions.MalformedError:  # its own text quotes the token
@@ -77,7 +77,7 @@ def _fetch(audience: str) -> tuple[str, datetime]:
     raise NoToken(plain(why, LONGEST_QUOTED))
 
 
-def _request_within(seconds: float) -> Callable[..., Any]:
+def request_within(seconds: float) -> Callable[..., Any]:
     """Return what the client makes its requests by, which together take so long at most."""
     request, end = Request(), monotonic() + seconds
 

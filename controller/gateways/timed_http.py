@@ -3,8 +3,8 @@
 import http.client
 import socket
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Timer
 from time import monotonic
@@ -34,20 +34,39 @@ def exchange(
 
     Nothing is followed and nothing is read past what is wanted. Raises NoAnswer.
     """
+    with _answered(method, url, headers, None, seconds) as answer:
+        return int(answer.status), answer.headers, _holds(answer.read1, wanted)
+
+
+def fetched(
+    method: str, url: str, headers: Mapping[str, str], *, seconds: float, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Return status and body of the answer, as much as is read of one; raises NoAnswer."""
+    with _answered(method, url, headers, body, seconds) as answer:
+        return int(answer.status), _first(answer.read1)
+
+
+@contextmanager
+def _answered(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+) -> Iterator[Any]:
     deadline = _Deadline(seconds)
     try:
-        with deadline, _opener(url, deadline).open(_request(method, url, headers), timeout=seconds) as answer:
-            return int(answer.status), answer.headers, _holds(answer.read1, wanted)
+        request = _request(method, url, headers, body)
+        with deadline, _opener(url, deadline).open(request, timeout=seconds) as answer:
+            yield answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NoAnswer(str(error), reached=deadline.is_connected) from error
 
 
-def _request(method: str, url: str, headers: Mapping[str, str]) -> urllib.request.Request:
+def _request(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+) -> urllib.request.Request:
     """Return the request; names below .localhost are this machine (RFC 6761), whatever the system knows."""
     parts = urlsplit(url)
     if _is_local(url):
         url = parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl()
-    request = urllib.request.Request(url, method=method)  # noqa: S310 -- the opener speaks nothing but HTTP
+    request = urllib.request.Request(url, body, method=method)  # noqa: S310 -- the opener speaks nothing but HTTP
     for name, value in {**headers, "Host": parts.netloc}.items():
         request.add_header(name, value)
     return request
@@ -65,6 +84,13 @@ def _holds(read: Callable[[int], bytes], wanted: bytes) -> bool:
             return False
         body += piece
     return wanted in body
+
+
+def _first(read: Callable[[int], bytes]) -> bytes:
+    body = b""
+    while len(body) < MOST_READ and (piece := read(MOST_READ - len(body))):
+        body += piece
+    return body
 
 
 class _Deadline:

@@ -24,6 +24,7 @@ from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
+from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
 
@@ -145,6 +146,7 @@ def a_fleet(**settings: Any) -> Iterator[Fleet]:
                 LoggingGateway(*place),
                 RequestLogGateway(*place, LogBudget(local.now)),
                 LoggingGateway(*place, PROBE_LOG_ID),
+                NoticeGateway(chosen.project, chosen.region, has_console=False),
             )
             services = run_v2.ServicesClient(transport=ServicesGrpcTransport(channel=channel))
             parent = f"projects/{chosen.project}/locations/{chosen.region}"

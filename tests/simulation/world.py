@@ -28,6 +28,7 @@ from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
 from controller.gateways.cloud_run import CloudRunGateway
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
+from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
 from controller.ports import Clock
@@ -262,6 +263,7 @@ def outside_of(local: LocalCloudRun, clock: Clock, channel: grpc.Channel) -> Out
         LoggingGateway(*place),
         RequestLogGateway(*place, LogBudget(local.now)),
         LoggingGateway(*place, PROBE_LOG_ID),
+        NoticeGateway(local.settings.project, local.settings.region, has_console=False),
     )
 
 
