@@ -41,6 +41,8 @@ class LogMemory:
     logged: frozenset[str] = frozenset()
     told: frozenset[str] = frozenset()
     """The transitions that this controller has sent notices of."""
+    look_again_at: datetime | None = None
+    """When to look again whether others have put there what they made."""
     again_at: datetime | None = None
     denied: bool = False
     """Whether nothing may be put there, so that waiting for it is of no use."""

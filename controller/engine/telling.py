@@ -7,7 +7,7 @@ import structlog
 
 from controller.core.notices import notices_of
 from controller.core.trail import Transition
-from controller.engine.audit import REST, LogMemory, log_transitions
+from controller.engine.audit import LogMemory, log_transitions
 from controller.engine.outside import Outside
 from controller.ports import CanaryError, PermanentError
 
@@ -15,6 +15,8 @@ log = structlog.get_logger()
 
 GRACE = timedelta(minutes=2)
 """So long a transition is left to who made it, who tells people of it and then puts it into the audit log."""
+LOOK = timedelta(seconds=15)
+"""Between two looks into the audit log, of which few a minute are allowed."""
 
 
 def tell(
@@ -40,24 +42,23 @@ def _missed(
     outside: Outside, memory: LogMemory, found: Sequence[Transition]
 ) -> tuple[list[Transition], set[str]]:
     """Return those of the found transitions that nobody tells of, and the ids of those to be left for now."""
-    now = outside.clock.now()
-    young = {each.id for each in found if now - each.time < GRACE}
-    old = [each for each in found if each.id not in young]
-    if not old:
-        return [], young
-    if memory.again_at and now < memory.again_at:
-        return [], {each.id for each in found}
+    now, everything = outside.clock.now(), {each.id for each in found}
+    waits = [until for until in (memory.again_at, memory.look_again_at) if until and now < until]
+    if not found or waits:
+        return [], everything
+    memory.look_again_at = now + LOOK
     try:
-        there = _logged_of(outside, old)
+        there = _logged_of(outside, found)
     except PermanentError as error:  # the log must not wait for what will never be known
         log.warning("whether people were told cannot be found out; they may not have been", error=str(error))
-        return [], young
+        return [], set()
     except CanaryError as error:
         log.warning("the audit log cannot be read, so a notice may come later", error=str(error))
-        memory.again_at = now + REST
-        return [], {each.id for each in found}
-    memory.logged |= there & {each.id for each in old}
-    return [each for each in old if each.id not in there], young
+        return [], everything
+    memory.logged |= there & everything
+    missing = [each for each in found if each.id not in there]
+    young = {each.id for each in missing if now - each.time < GRACE}
+    return [each for each in missing if each.id not in young], young
 
 
 def _logged_of(outside: Outside, transitions: Iterable[Transition]) -> frozenset[str]:
