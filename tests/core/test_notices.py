@@ -1,6 +1,8 @@
 """Notices: which transitions are news, of what kind, and what is said to whom."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from controller.core.mistakes import PolicyInvalid
 from controller.core.notices import Notice, Weight, console_link, kind_of, notices_of
 from controller.core.policy import parse_policy, policy_as_plain
 from controller.core.policy_choices import NoticeKind
+from controller.core.policy_notices import WAYS
 from controller.core.rollout import Event, Pause, Phase, Rollout
 from controller.core.trail import Transition, opening_of
+from controller.gateways.policy_files import read_policy
 
 TOLD = a_policy(notices=["env:CHAT", {"github": "o/r"}])
 
@@ -175,6 +179,21 @@ def test_the_link_leads_to_the_service_in_the_console() -> None:
 
 
 # --- the policy ---
+
+
+def test_the_examples_of_the_documentation_are_policies(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/notices.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    files = [tmp_path / f"{number}.yaml" for number in range(len(examples))]
+    for file, example in zip(files, examples, strict=True):
+        file.write_text(example)
+    policies = [read_policy(file) for file in files]
+    assert {
+        way for policy in policies for each in policy.notices for way in WAYS if getattr(each, way)
+    } == set(WAYS)
+    for kind in NoticeKind:
+        assert f"| `{kind}` |" in text
+
 
 GOOD: list[Any] = [
     "env:SLACK_URL",
