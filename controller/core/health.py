@@ -17,6 +17,8 @@ TOLERANCE = ErrorGuard().tolerance
 
 
 FAILED = "failed"
+HEALTH_CHECK = "health check"
+"""Who sends users back for harm while no rollout is under way, beside the people who do."""
 
 
 class HealthValue(StrEnum):

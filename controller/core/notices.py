@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import quote
 
+from controller.core.health import HEALTH_CHECK
 from controller.core.plain_text import plain
 from controller.core.policy_choices import NoticeKind
 from controller.core.policy_notices import Receiver
@@ -71,7 +72,7 @@ def _all_of(transition: Transition) -> Iterator[Notice]:
         return
     told = _notice(transition, after, kind, _title(kind, after), after.reason)
     if transition.event is None and after.phase.is_terminal:
-        # A rollback from no rollout at all; GitHub has no deployment of it, and what it has went well.
+        # A rollback while no rollout is under way: there is no deployment that it could be the end of.
         told = replace(told, receivers=tuple(each for each in told.receivers if not each.github))
     yield told
 
@@ -113,7 +114,8 @@ def _weight(kind: NoticeKind, transition: Transition) -> Weight:
 
 
 def _is_asked_for(transition: Transition) -> bool:
-    return transition.event in {None, Event.PAUSE, Event.ROLLBACK}
+    is_of_a_person = transition.event is None and transition.after.by != HEALTH_CHECK
+    return is_of_a_person or transition.event in {Event.PAUSE, Event.ROLLBACK}
 
 
 def _title(kind: NoticeKind, rollout: Rollout) -> str:

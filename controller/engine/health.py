@@ -10,7 +10,7 @@ import structlog
 
 from controller.core.decision import Command
 from controller.core.evidence import Sample
-from controller.core.health import HealthValue, HealthVerdict, judge_health, unreadable
+from controller.core.health import HEALTH_CHECK, HealthValue, HealthVerdict, judge_health, unreadable
 from controller.core.observation import ALL_INGRESS, RevisionState, ServiceState
 from controller.core.opening import NothingToDo, open_rollback
 from controller.core.pause_ahead import read_pause_ahead
@@ -31,7 +31,6 @@ from controller.ports import CanaryError
 
 log = structlog.get_logger()
 
-BY = "health check"
 PROBE_PAUSE = 15.0
 """Seconds between two attempts."""
 PROBE_SECONDS = 150.0
@@ -202,7 +201,13 @@ def _written(
 ) -> ServiceHealth:
     """Open the rollback as `canary rollback --to` does, with the numbers as its reason."""
     now = outside.clock.now()
-    command = Command(Event.ROLLBACK, BY, command_id(Event.ROLLBACK, BY, now), rollout="", to=target.name)
+    command = Command(
+        Event.ROLLBACK,
+        HEALTH_CHECK,
+        command_id(Event.ROLLBACK, HEALTH_CHECK, now),
+        rollout="",
+        to=target.name,
+    )
     opening = open_rollback(service, target, now, command, rollout)
     if isinstance(opening, NothingToDo):
         return replace(found, why_not=opening.why)

@@ -154,9 +154,10 @@ def test_a_rollout_that_takes_the_place_of_another_is_news_of_both_to_the_receiv
     ] == [NoticeKind.STARTED]
 
 
-def test_a_rollback_while_no_rollout_is_under_way_is_none_of_a_deployment() -> None:
-    (notice,) = notices_of(opening_of(a_rollout(Phase.ROLLED_BACK, -1, policy=TOLD), None))
-    assert (notice.kind, notice.weight) == (NoticeKind.ROLLED_BACK, Weight.WARNING)
+@pytest.mark.parametrize(("by", "weight"), [("ada", Weight.WARNING), ("health check", Weight.FAILURE)])
+def test_a_rollback_while_no_rollout_is_under_way_is_none_of_a_deployment(by: str, weight: Weight) -> None:
+    (notice,) = notices_of(opening_of(a_rollout(Phase.ROLLED_BACK, -1, policy=TOLD, by=by), None))
+    assert (notice.kind, notice.weight) == (NoticeKind.ROLLED_BACK, weight)
     assert [receiver.name for receiver in notice.receivers] == ["env:CHAT"]
 
 
