@@ -88,7 +88,7 @@ def test_locked_requirements_have_hashes_and_name_no_index() -> None:
         text = path.read_text()
         assert "://" not in text
         pinned = re.findall(r"^[a-z0-9.-]+(?:\[[a-z,]+\])?==", text, re.MULTILINE)
-        assert len(pinned) > 20
+        assert len(pinned) > (5 if path.stem == "build" else 20)
         assert text.count("--hash=sha256:") >= len(pinned)
 
 
