@@ -121,6 +121,8 @@ def generated() -> dict[Path, str]:
     """Return the text that each generated file, or file with generated parts, should have."""
     texts = {
         ROOT / "docs/policy.md": policy_reference(),
+        # What `canary init` writes has to be in the package.
+        ROOT / "controller/cli/standard.yaml": (ROOT / "policies/standard.yaml").read_text(),
         ROOT / "policies/policy.schema.json": json.dumps(policy_schema(), indent=2) + "\n",
     }
     for name in ("README.md", "ARCHITECTURE.md", "docs/scenarios.md"):

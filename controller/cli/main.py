@@ -12,6 +12,7 @@ from controller.cli.demo import demo
 from controller.cli.doctor import doctor
 from controller.cli.exit_codes import MEANINGS, ExitCode
 from controller.cli.history import history, replay
+from controller.cli.init import init
 from controller.cli.local import commands as local
 from controller.cli.rollout import retry, rollout
 from controller.cli.run import run as run_forever
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    init,
     rollout,
     status,
     promote,

@@ -75,9 +75,9 @@ def an_image() -> Iterator[Image]:
 
 def _skip_without_pypi(python: Path, place: Path) -> None:
     """Skip where the smallest of our requirements cannot be had."""
-    ask = [python, "-m", "pip", "download", "--no-deps", "--retries", "0", "--no-cache-dir"]
+    ask = [str(python), "-m", "pip", "download", "--no-deps", "--retries", "0", "--no-cache-dir"]
     asked = subprocess.run(
-        [*ask, "--dest", place / "asked", "annotated-types"],
+        [*ask, "--dest", str(place / "asked"), "annotated-types"],
         env={"PATH": os.environ["PATH"], **OF_PIP},
         capture_output=True,
         text=True,
@@ -157,6 +157,9 @@ def commands_work(container: Container, image: Image) -> None:
     assert "standard.yaml" in {policy.name for policy in policies}
     checked = container("policy", "check", *map(str, policies))
     assert (checked.returncode, checked.stderr) == (0, "")
+    begun = container("init", "--project=my-project", "--region=europe-west1", "--service=web")
+    assert (begun.returncode, begun.stderr) == (0, "")
+    assert (container.directory / "canary.yaml").is_file()
     nowhere = container("status", "web")
     assert nowhere.returncode == 2
     assert "missing --project and --region" in " ".join(nowhere.stderr.split())
