@@ -13,7 +13,7 @@ from controller.emulator.calls import Dispatcher, Gate, Methods
 from controller.emulator.clock import Clock
 from controller.emulator.faults.gate import FaultGate
 from controller.emulator.faults.strikes import Reach
-from controller.emulator.images import ImageRuntime, Images
+from controller.emulator.images import ImageRuntime, Images, ImageTasks
 from controller.emulator.knative.locations import LocationsApi
 from controller.emulator.knative.versions import VersionGate
 from controller.emulator.logs.api import LoggingApi
@@ -29,6 +29,7 @@ from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.runtime import Runtime
 from controller.emulator.serving.front import Front
 from controller.emulator.serving.hostnames import Destination, hostname
+from controller.emulator.serving.job_processes import JobProcesses
 from controller.emulator.serving.process_front import ProcessFront
 from controller.emulator.serving.processes import ProcessRuntime
 from controller.emulator.serving.simulated import SimulatedRuntime
@@ -70,7 +71,9 @@ class Emulator:
             options=[("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.so_reuseport", 0)]
         )
         runtime = self._runtime()
-        self.control_plane = ControlPlane(self.clock, settings, runtime, self.uri_of, self.log_uri)
+        self.tasks = JobProcesses(self.clock, self.logs, settings.grace_seconds, self._job_environment)
+        tasks = ImageTasks(self.clock, self.images, self.tasks)
+        self.control_plane = ControlPlane(self.clock, settings, runtime, tasks, self.uri_of, self.log_uri)
         self.services = self.control_plane.services
         access = self._access()
         methods = {
@@ -157,6 +160,7 @@ class Emulator:
     async def stop(self) -> None:
         """Close the ports and end every process."""
         await self._server.stop(grace=None)
+        await self.tasks.close()
         if self.processes is not None:
             await self.processes.close()
         if self.front is not None:
@@ -167,6 +171,10 @@ class Emulator:
                 self._save(self.storage)
             self.storage.close()
         self.clock.close()
+
+    def _job_environment(self) -> dict[str, str]:
+        """Return the variables by which a task finds this local Cloud Run."""
+        return {"CLOUD_RUN_EMULATOR_HOST": self.grpc_address}
 
     def uri_of(self, location: str, service_id: str, tag: str) -> str:
         """Return the address of a service, or of one of its tags."""

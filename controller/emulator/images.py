@@ -11,6 +11,8 @@ from controller.emulator.clock import Clock
 from controller.emulator.names import RevisionKey
 from controller.emulator.run.catalog import Failure
 from controller.emulator.run.runtime import Report, Runtime
+from controller.emulator.run.tasks import AttemptKey, Ended, TaskRuntime
+from controller.emulator.run.tasks import Report as TaskReport
 from controller.emulator.run.traffic import Split
 
 
@@ -98,27 +100,64 @@ class ImageRuntime(Runtime):
 
     def _runnable(self, revision: run_v2.Revision) -> run_v2.Revision | None:
         """Return the revision with a command; None if it has neither a command nor a known image."""
-        container = revision.containers[0]
-        if container.command or not container.image:
-            return revision
-        image = self._images.find(container.image)
-        if image is None:
+        container = _runnable(self._images, revision.containers[0])
+        if container is None:
             return None
         result = run_v2.Revision(revision)
-        target = result.containers[0]
-        own = {variable.name for variable in container.env}
-        inherited = [
-            run_v2.EnvVar(name=name, value=value) for name, value in image.env.items() if name not in own
-        ]
-        target.command = list(image.command)
-        target.env = [*inherited, *container.env]
-        target.working_dir = container.working_dir or image.working_dir
+        result.containers[0] = container
         return result
+
+
+class ImageTasks(TaskRuntime):
+    """Gives a task without a command that of its image, and leaves the rest to the runtime."""
+
+    def __init__(self, clock: Clock, images: Images, runtime: TaskRuntime) -> None:
+        self._clock = clock
+        self._images = images
+        self._runtime = runtime
+
+    def run(self, key: AttemptKey, execution: run_v2.Execution, report: TaskReport) -> None:
+        """Start a try, or report that nobody knows what its image is."""
+        container = execution.template.containers[0]
+        known = _runnable(self._images, container)
+        if known is None or not known.command:
+            problem = _no_command("job", container.image, "run the job")
+            self._clock.at(self._clock.now(), lambda when: report(when, Ended(1, problem)))
+            return
+        runnable = run_v2.Execution(execution)
+        runnable.template.containers[0] = known
+        self._runtime.run(key, runnable, report)
+
+    def stop(self, key: AttemptKey) -> None:
+        """Ask a try to end, and end it if it does not."""
+        self._runtime.stop(key)
+
+
+def _runnable(images: Images, container: run_v2.Container) -> run_v2.Container | None:
+    """Return a container with a command; None if it has neither a command nor a known image."""
+    if container.command or not container.image:
+        return container
+    image = images.find(container.image)
+    if image is None:
+        return None
+    result = run_v2.Container(container)
+    own = {variable.name for variable in container.env}
+    inherited = [
+        run_v2.EnvVar(name=name, value=value) for name, value in image.env.items() if name not in own
+    ]
+    result.command = list(image.command)
+    result.env = [*inherited, *container.env]
+    result.working_dir = container.working_dir or image.working_dir
+    return result
 
 
 def unknown_image(name: str) -> Failure:
     """Return the failure of a revision whose image no command stands for."""
-    return Failure(
-        f"The revision has no command: the local Cloud Run pulls no images, and nothing says what to run "
-        f"for '{name}'. Type: canary local image {name} --command \"...\"; then deploy again."
+    return Failure(_no_command("revision", name, "deploy"))
+
+
+def _no_command(kind: str, name: str, again: str) -> str:
+    return (
+        f"The {kind} has no command: the local Cloud Run pulls no images, and nothing says what to run "
+        f"for '{name}'. Type: canary local image {name} --command \"...\"; then {again} again."
     )

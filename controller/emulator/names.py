@@ -13,6 +13,7 @@ import grpc
 from controller.emulator.errors import ApiError, invalid, violation
 
 SERVICE = re.compile(r"projects/([^/]+)/locations/([^/]+)/services/([^/]+)")
+JOB = re.compile(r"projects/([^/]+)/locations/([^/]+)/jobs/([^/]+)")
 LOCATION = re.compile(r"projects/([^/]+)/locations/([^/]+)")
 
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -37,7 +38,7 @@ def location_of(parent: str) -> str:
     return match[2]
 
 
-def check_place(parent: str, project: str) -> None:
+def check_place(parent: str, project: str, permission: str = "run.services.create") -> None:
     """Refuse to create anything elsewhere than in a region of our own project.
 
     Another project is refused in the words that a missing permission gets.
@@ -51,7 +52,7 @@ def check_place(parent: str, project: str) -> None:
     if not parent.startswith(f"projects/{project}/"):
         raise ApiError(
             grpc.StatusCode.PERMISSION_DENIED,
-            f"Permission 'run.services.create' denied on resource '{parent}' (or resource may not exist).",
+            f"Permission '{permission}' denied on resource '{parent}' (or resource may not exist).",
         )
 
 
@@ -63,11 +64,17 @@ def check_service_name(name: str) -> None:
         )
 
 
-def check_service_id(service_id: str) -> None:
-    """Refuse what is no DNS label of less than 50 characters."""
+def check_job_name(name: str) -> None:
+    """Refuse a name that is not `projects/P/locations/L/jobs/J`."""
+    if not JOB.fullmatch(name):
+        raise invalid(f"'{name}' is not of the form projects/PROJECT/locations/REGION/jobs/JOB.", "name")
+
+
+def check_service_id(service_id: str, field: str = "CreateServiceRequest.service_id") -> None:
+    """Refuse what is no DNS label of less than 50 characters; the ids of jobs are of the same form."""
     if not DNS_LABEL.fullmatch(service_id) or len(service_id) > LONGEST_SERVICE:
         raise violation(
-            "CreateServiceRequest.service_id",
+            field,
             f"'{service_id}' must use only lowercase letters, digits and hyphens, start with a letter, not "
             "end with a hyphen, and be shorter than 50 characters.",
         )
@@ -107,3 +114,8 @@ def revision_id(service_id: str, number: int, rng: random.Random) -> str:
     """Make up a revision's name as Google does: `service-00003-xkc`, at most 63 characters."""
     ending = f"-{number:05d}-{''.join(rng.choices(CONSONANTS, k=3))}"
     return service_id[: LONGEST_REVISION - len(ending)] + ending
+
+
+def execution_id(job_id: str, rng: random.Random) -> str:
+    """Make up an execution's name as Google does: `job-x7k2p`."""
+    return f"{job_id}-{''.join(rng.choices(CONSONANTS + '2456789', k=5))}"

@@ -104,7 +104,8 @@ def _name_in(request: Any) -> str:
     """Return the resource that a request to Cloud Run names."""
     texts = (getattr(request, field, "") for field in ("name", "parent", "resource"))
     name = next((text for text in texts if text), "")
-    return name if name or not hasattr(request, "service") else request.service.name
+    written = next((getattr(request, field) for field in ("service", "job") if hasattr(request, field)), None)
+    return name or (written.name if written is not None else "")
 
 
 def _exhausted(quota: Quota, project: str, region: str) -> ApiError:

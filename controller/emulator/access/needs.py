@@ -47,11 +47,20 @@ def _parent_of_log(request: Any) -> list[Need]:
     return [Need("logging.logs.delete", request.log_name.partition("/logs/")[0])]
 
 
+def _run_job(request: Any) -> list[Need]:
+    needs = [Need("run.jobs.run", request.name)]
+    if request.overrides != run_v2.RunJobRequest.Overrides():
+        needs.append(Need("run.jobs.runWithOverrides", request.name))
+    return needs
+
+
 _RUN: Final = "google.cloud.run.v2"
 _METRICS: Final = "google.monitoring.v3.MetricService"
 _LOGS: Final = "google.logging.v2.LoggingServiceV2"
 _CREATE: Final = f"/{_RUN}.Services/CreateService"
 _UPDATE: Final = f"/{_RUN}.Services/UpdateService"
+_CREATE_JOB: Final = f"/{_RUN}.Jobs/CreateJob"
+_UPDATE_JOB: Final = f"/{_RUN}.Jobs/UpdateJob"
 
 BY_METHOD: Final[Mapping[str, Callable[[Any], list[Need]]]] = {
     _CREATE: _on("run.services.create", "parent"),
@@ -68,6 +77,18 @@ BY_METHOD: Final[Mapping[str, Callable[[Any], list[Need]]]] = {
     f"/{_RUN}.Revisions/GetRevision": _on("run.revisions.get", "name"),
     f"/{_RUN}.Revisions/ListRevisions": _on("run.revisions.list", "parent"),
     f"/{_RUN}.Revisions/DeleteRevision": _on("run.revisions.delete", "name"),
+    _CREATE_JOB: _on("run.jobs.create", "parent"),
+    f"/{_RUN}.Jobs/GetJob": _on("run.jobs.get", "name"),
+    f"/{_RUN}.Jobs/ListJobs": _on("run.jobs.list", "parent"),
+    _UPDATE_JOB: _on("run.jobs.update", "job.name"),
+    f"/{_RUN}.Jobs/DeleteJob": _on("run.jobs.delete", "name"),
+    f"/{_RUN}.Jobs/RunJob": _run_job,
+    f"/{_RUN}.Jobs/TestIamPermissions": _nothing,
+    f"/{_RUN}.Executions/GetExecution": _on("run.executions.get", "name"),
+    f"/{_RUN}.Executions/ListExecutions": _on("run.executions.list", "parent"),
+    f"/{_RUN}.Executions/CancelExecution": _on("run.executions.cancel", "name"),
+    f"/{_RUN}.Tasks/GetTask": _on("run.tasks.get", "name"),
+    f"/{_RUN}.Tasks/ListTasks": _on("run.tasks.list", "parent"),
     "/google.longrunning.Operations/GetOperation": _on("run.operations.get", "name"),
     "/google.longrunning.Operations/ListOperations": _on("run.operations.list", "name"),
     "/google.longrunning.Operations/WaitOperation": _on("run.operations.get", "name"),
@@ -97,6 +118,10 @@ def needs_of(method: str, request: Any, stored: StoredTemplate, act_as: ActAs) -
     needs = BY_METHOD[method](request)
     if method == _CREATE:
         return [*needs, _acting_as(request.parent, request.service.template)]
+    if method == _CREATE_JOB:
+        return [*needs, _acting_as(request.parent, request.job.template.template)]
+    if method == _UPDATE_JOB:
+        return [*needs, _acting_as(request.job.name, request.job.template.template)]
     if method == _UPDATE:
         return _needs_of_update(request, needs, stored, act_as)
     return needs
@@ -116,8 +141,8 @@ def _needs_of_update(request: Any, needs: list[Need], stored: StoredTemplate, ac
     return needs
 
 
-def _acting_as(place: str, template: run_v2.RevisionTemplate) -> Need:
-    """Return the need to act as the account that a revision runs as; by default the project's own."""
+def _acting_as(place: str, template: run_v2.RevisionTemplate | run_v2.TaskTemplate) -> Need:
+    """Return the need to act as the account that the containers run as; by default the project's own."""
     project = place.partition("/locations/")[0]
     account = template.service_account or default_service_account(project.removeprefix("projects/"))
     return Need(ACT_AS, f"{project}/serviceAccounts/{account}")

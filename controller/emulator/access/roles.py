@@ -10,6 +10,10 @@ _READ_RUN = frozenset(
     {
         "run.configurations.get",
         "run.configurations.list",
+        "run.executions.get",
+        "run.executions.list",
+        "run.jobs.get",
+        "run.jobs.list",
         "run.locations.list",
         "run.operations.get",
         "run.operations.list",
@@ -20,10 +24,19 @@ _READ_RUN = frozenset(
         "run.services.get",
         "run.services.getIamPolicy",
         "run.services.list",
+        "run.tasks.get",
+        "run.tasks.list",
     }
 )
 _WRITE_RUN = frozenset(
     {
+        "run.executions.cancel",
+        "run.executions.delete",
+        "run.jobs.create",
+        "run.jobs.delete",
+        "run.jobs.run",
+        "run.jobs.runWithOverrides",
+        "run.jobs.update",
         "run.operations.delete",
         "run.revisions.delete",
         "run.routes.invoke",
@@ -64,7 +77,9 @@ PREDEFINED: Final[Mapping[str, frozenset[str]]] = {
     "roles/run.viewer": _READ_RUN,
     "roles/run.developer": _READ_RUN | _WRITE_RUN,
     "roles/run.admin": _READ_RUN | _WRITE_RUN | {"run.services.setIamPolicy"},
-    "roles/run.invoker": frozenset({"run.routes.invoke"}),
+    "roles/run.invoker": frozenset({"run.jobs.run", "run.routes.invoke"}),
+    "roles/run.jobsExecutor": frozenset({"run.jobs.run"}),
+    "roles/run.jobsExecutorWithOverrides": frozenset({"run.jobs.run", "run.jobs.runWithOverrides"}),
     "roles/monitoring.viewer": _READ_METRICS,
     "roles/logging.viewer": _READ_LOGS,
     "roles/logging.logWriter": _WRITE_LOGS,

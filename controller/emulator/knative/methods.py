@@ -10,6 +10,9 @@ from controller.emulator.knative.transcoding import Rule
 
 SERVICES = "/google.cloud.run.v2.Services"
 REVISIONS = "/google.cloud.run.v2.Revisions"
+JOBS = "/google.cloud.run.v2.Jobs"
+EXECUTIONS = "/google.cloud.run.v2.Executions"
+TASKS = "/google.cloud.run.v2.Tasks"
 OPERATIONS = "/google.longrunning.Operations"
 LOCATIONS = "/google.cloud.location.Locations"
 LOGGING = "/google.logging.v2.LoggingServiceV2"
@@ -17,6 +20,8 @@ LOGGING = "/google.logging.v2.LoggingServiceV2"
 _LOCATION = "projects/*/locations/*"
 _SERVICE = f"{_LOCATION}/services/*"
 _REVISION = f"{_SERVICE}/revisions/*"
+_JOB = f"{_LOCATION}/jobs/*"
+_EXECUTION = f"{_JOB}/executions/*"
 _OPERATION = f"{_LOCATION}/operations/*"
 
 
@@ -38,6 +43,31 @@ def _revisions() -> tuple[Rule, ...]:
         Rule("GET", of_all, f"{REVISIONS}/ListRevisions", v2.ListRevisionsRequest),
         Rule("GET", named, f"{REVISIONS}/GetRevision", v2.GetRevisionRequest),
         Rule("DELETE", named, f"{REVISIONS}/DeleteRevision", v2.DeleteRevisionRequest),
+    )
+
+
+def _jobs() -> tuple[Rule, ...]:
+    of_all, named, v2 = f"/v2/{{parent={_LOCATION}}}/jobs", f"/v2/{{name={_JOB}}}", run_v2
+    of_update = f"/v2/{{job.name={_JOB}}}"
+    return (
+        Rule("POST", of_all, f"{JOBS}/CreateJob", v2.CreateJobRequest, "job"),
+        Rule("GET", of_all, f"{JOBS}/ListJobs", v2.ListJobsRequest),
+        Rule("GET", named, f"{JOBS}/GetJob", v2.GetJobRequest),
+        Rule("PATCH", of_update, f"{JOBS}/UpdateJob", v2.UpdateJobRequest, "job"),
+        Rule("DELETE", named, f"{JOBS}/DeleteJob", v2.DeleteJobRequest),
+        Rule("POST", f"{named}:run", f"{JOBS}/RunJob", v2.RunJobRequest, "*"),
+    )
+
+
+def _executions() -> tuple[Rule, ...]:
+    of_all, named, v2 = f"/v2/{{parent={_JOB}}}/executions", f"/v2/{{name={_EXECUTION}}}", run_v2
+    of_tasks, of_task = f"/v2/{{parent={_EXECUTION}}}/tasks", f"/v2/{{name={_EXECUTION}/tasks/*}}"
+    return (
+        Rule("GET", of_all, f"{EXECUTIONS}/ListExecutions", v2.ListExecutionsRequest),
+        Rule("GET", named, f"{EXECUTIONS}/GetExecution", v2.GetExecutionRequest),
+        Rule("POST", f"{named}:cancel", f"{EXECUTIONS}/CancelExecution", v2.CancelExecutionRequest, "*"),
+        Rule("GET", of_tasks, f"{TASKS}/ListTasks", v2.ListTasksRequest),
+        Rule("GET", of_task, f"{TASKS}/GetTask", v2.GetTaskRequest),
     )
 
 
@@ -73,4 +103,13 @@ def _others() -> tuple[Rule, ...]:
     )
 
 
-RULES = (*_services(), *_revisions(), *_operations(), *_policies("v1"), *_policies("v2"), *_others())
+RULES = (
+    *_services(),
+    *_revisions(),
+    *_jobs(),
+    *_executions(),
+    *_operations(),
+    *_policies("v1"),
+    *_policies("v2"),
+    *_others(),
+)

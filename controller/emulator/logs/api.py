@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2
 
 from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.errors import invalid
-from controller.emulator.logs.entries import REVISION, log_name
+from controller.emulator.logs.entries import JOB, REVISION, log_name
 from controller.emulator.logs.listing import Listing, ListLogEntriesResponse, project_of
 from controller.emulator.logs.messages import log_id_of
 from controller.emulator.logs.store import Logs
@@ -23,6 +23,7 @@ RESOURCES = {
         "Cloud Run Revision",
         ("project_id", "service_name", "revision_name", "location", "configuration_name"),
     ),
+    JOB: ("Cloud Run Job", ("project_id", "job_name", "location")),
     "global": ("Global", ("project_id",)),
 }
 

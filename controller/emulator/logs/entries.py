@@ -15,6 +15,8 @@ SYSTEM = "run.googleapis.com/varlog/system"
 
 REVISION = "cloud_run_revision"
 """The resource type of all four."""
+JOB = "cloud_run_job"
+"""The resource type of what the tasks of jobs print, and of what the platform says of them."""
 
 ENTRY_BYTES = 320
 """What an entry takes, its payload aside; measured."""

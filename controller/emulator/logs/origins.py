@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from controller.emulator.logs.entries import REVISION, Origin
+from controller.emulator.logs.entries import JOB, REVISION, Origin
 from controller.emulator.names import RevisionKey
 
 MOST_ORIGINS = 10_000
@@ -21,6 +21,11 @@ class Origins:
     def of_instance(self, key: RevisionKey, log_id: str, instance: str) -> Origin:
         """Return the origin of what an instance of a revision logs ("" = no certain instance)."""
         return self._known.get((key, log_id, instance)) or self._new_instance(key, log_id, instance)
+
+    def of_task(self, location: str, job: str, log_id: str, labels: Mapping[str, str]) -> Origin:
+        """Return the origin of what a task of a job logs; the labels tell of which execution and attempt."""
+        resource_labels = {"project_id": self._project, "job_name": job, "location": location}
+        return self.of_resource(self._project, log_id, JOB, resource_labels, labels)
 
     def of_resource(
         self,

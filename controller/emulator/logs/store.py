@@ -14,6 +14,7 @@ from controller.emulator.logs.entries import (
     Entry,
     HttpRequest,
     JsonPayload,
+    Origin,
     ProtoPayload,
     Severity,
     bytes_of,
@@ -122,9 +123,14 @@ class Logs:
 
         `severity` is that of an event; a line has the one that it tells itself.
         """
-        origin = self.origins.of_instance(key, log_id, instance)
+        self.add_line_of(self.origins.of_instance(key, log_id, instance), text, at, severity)
+
+    def add_line_of(
+        self, origin: Origin, text: str, at: datetime, severity: Severity = Severity.INFO
+    ) -> None:
+        """Keep a line, or an event, that comes from there."""
         number = self.next_number()
-        if log_id == SYSTEM:
+        if origin.log_id == SYSTEM:
             self.add(Entry(number, origin, at, at, severity, None, text))
         elif not text.startswith("{"):
             self.add(Entry(number, origin, at, at, Severity.DEFAULT, None, clean(text)))

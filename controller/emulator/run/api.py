@@ -1,9 +1,7 @@
-"""google.cloud.run.v2 Services and Revisions, and google.longrunning.Operations."""
+"""google.cloud.run.v2 (jobs are in `jobs_api`) and google.longrunning.Operations."""
 
 import asyncio
 from collections.abc import Callable
-from functools import reduce
-from inspect import isawaitable
 from typing import Any
 
 from google.cloud import run_v2
@@ -13,9 +11,10 @@ from google.protobuf import duration_pb2, empty_pb2, unknown_fields
 
 from controller.emulator.calls import Call, Method, Methods
 from controller.emulator.errors import invalid, unimplemented
-from controller.emulator.names import by_id
 from controller.emulator.paging import paged
 from controller.emulator.run.control_plane import ControlPlane
+from controller.emulator.run.jobs_api import job_methods
+from controller.emulator.run.methods import Answer, method_on, written
 from controller.emulator.run.operations import Operation
 
 LONGEST_WAIT = 600.0
@@ -23,8 +22,6 @@ LONGEST_DURATION = 315_576_000_000.0
 """Seconds that a google.protobuf.Duration may have."""
 FORCE_NEW_REVISION = 5
 """Number of a field of UpdateServiceRequest that the client library does not know yet."""
-
-Answer = Callable[[Call, Any], Any]
 
 
 class RunApi:
@@ -35,6 +32,7 @@ class RunApi:
         self._revisions = control_plane.revisions
         self._policies = control_plane.policies
         self._operations = control_plane.operations
+        self._jobs = control_plane.jobs
         self._project = project
         self._test_permissions = test_permissions
 
@@ -44,6 +42,7 @@ class RunApi:
             "google.cloud.run.v2.Services": {**self._service_methods(), **self._policy_methods()},
             "google.cloud.run.v2.Revisions": self._revision_methods(),
             "google.longrunning.Operations": self._operation_methods(),
+            **job_methods(self._jobs, self._method, self._test_permissions),
         }
 
     def _service_methods(self) -> dict[str, Method]:
@@ -51,7 +50,7 @@ class RunApi:
         return {
             "CreateService": self._method(
                 lambda call, request: services.create(request, call.principal, call.now),
-                "parent", v2.CreateServiceRequest.deserialize, _written,
+                "parent", v2.CreateServiceRequest.deserialize, written,
             ),
             "GetService": self._method(
                 lambda _, request: services.get(request.name).proto,
@@ -62,11 +61,11 @@ class RunApi:
                 "parent", v2.ListServicesRequest.deserialize, v2.ListServicesResponse.serialize,
             ),
             "UpdateService": self._method(
-                self._update, "service.name", v2.UpdateServiceRequest.deserialize, _written
+                self._update, "service.name", v2.UpdateServiceRequest.deserialize, written
             ),
             "DeleteService": self._method(
                 lambda call, request: services.delete(request, call.now),
-                "name", v2.DeleteServiceRequest.deserialize, _written,
+                "name", v2.DeleteServiceRequest.deserialize, written,
             ),
         }  # fmt: skip
 
@@ -100,7 +99,7 @@ class RunApi:
             ),
             "DeleteRevision": self._method(
                 lambda call, request: revisions.delete(request, call.now),
-                "name", v2.DeleteRevisionRequest.deserialize, _written,
+                "name", v2.DeleteRevisionRequest.deserialize, written,
             ),
         }  # fmt: skip
 
@@ -109,14 +108,14 @@ class RunApi:
         return {
             "GetOperation": self._method(
                 lambda _, request: self._operations.get(request.name),
-                "name", lro.GetOperationRequest.FromString, _written,
+                "name", lro.GetOperationRequest.FromString, written,
             ),
             "ListOperations": self._method(
                 self._list_operations,
                 "name", lro.ListOperationsRequest.FromString, lro.ListOperationsResponse.SerializeToString,
             ),
             "WaitOperation": self._method(
-                self._wait, "name", lro.WaitOperationRequest.FromString, _written
+                self._wait, "name", lro.WaitOperationRequest.FromString, written
             ),
             "DeleteOperation": self._method(
                 self._forget, "name", lro.DeleteOperationRequest.FromString, nothing
@@ -129,18 +128,7 @@ class RunApi:
     def _method(
         self, answer: Answer, field: str, read: Callable[[bytes], Any], write: Callable[[Any], bytes]
     ) -> Method:
-        """Return a method whose request names a resource in `field`; operations are named as that was."""
-        *path, leaf = field.split(".")
-
-        async def call_by_id(call: Call, request: Any) -> Any:
-            holder = reduce(getattr, path, request)
-            asked_for = getattr(holder, leaf)
-            setattr(holder, leaf, by_id(asked_for, self._project))
-            result = answer(call, request)
-            result = await result if isawaitable(result) else result
-            return _named(result.proto, asked_for) if isinstance(result, Operation) else result
-
-        return Method(call_by_id, read, write)
+        return method_on(self._project, answer, field, read, write)
 
     def _update(self, call: Call, request: run_v2.UpdateServiceRequest) -> Operation:
         extra: Any = unknown_fields.UnknownFieldSet(run_v2.UpdateServiceRequest.pb(request))
@@ -176,22 +164,8 @@ class RunApi:
         raise unimplemented("Cloud Run does not cancel operations.")
 
 
-def _named(operation: operations_pb2.Operation, asked_for: str) -> operations_pb2.Operation:
-    """Return an operation under the name of the project that the caller used."""
-    result = operations_pb2.Operation()
-    result.CopyFrom(operation)
-    _, _, *rest = operation.name.split("/")
-    _, project, *_ = asked_for.split("/")
-    result.name = "/".join(("projects", project, *rest))
-    return result
-
-
 def _seconds(timeout: duration_pb2.Duration) -> float:
     seconds = timeout.seconds + timeout.nanos / 1e9
     if not 0 <= seconds <= LONGEST_DURATION:
         raise invalid(f"Invalid timeout: {seconds:g} s are not 0 to {LONGEST_DURATION:.0f} s.", "timeout")
     return seconds
-
-
-def _written(operation: operations_pb2.Operation) -> bytes:
-    return operation.SerializeToString()

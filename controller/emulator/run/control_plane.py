@@ -9,6 +9,7 @@ from controller.emulator.names import RevisionKey
 from controller.emulator.run import saved
 from controller.emulator.run.catalog import Catalog
 from controller.emulator.run.deletions import Deletions
+from controller.emulator.run.jobs import Jobs
 from controller.emulator.run.operations import Operations
 from controller.emulator.run.policies import Policies
 from controller.emulator.run.reconciler import Reconciler, UriOf
@@ -16,17 +17,19 @@ from controller.emulator.run.revisions import Revisions
 from controller.emulator.run.runtime import Runtime
 from controller.emulator.run.saved import Row
 from controller.emulator.run.services import Services
+from controller.emulator.run.tasks import TaskRuntime
 from controller.emulator.settings import Settings
 
 
 class ControlPlane:
-    """Services, revisions, policies and operations of one project."""
+    """Services, revisions, policies, jobs and operations of one project."""
 
     def __init__(
         self,
         clock: Clock,
         settings: Settings,
         runtime: Runtime,
+        tasks: TaskRuntime,
         uri_of: UriOf,
         log_uri: Callable[[RevisionKey], str],
     ) -> None:
@@ -44,6 +47,7 @@ class ControlPlane:
             settings, self._catalog, self.operations, self._reconciler, self.revisions, self._deletions
         )
         self.policies = Policies(self._catalog)
+        self.jobs = Jobs(clock, settings, self.operations, tasks)
 
     def hold_up(self, name: str, by: timedelta) -> None:
         """Let the operation of this name end so much later, unless it has ended."""
@@ -57,20 +61,23 @@ class ControlPlane:
 
     def export(self) -> Iterator[Row]:
         """Give everything that is held."""
-        return saved.rows_of(self._catalog, self.operations)
+        return saved.rows_of(self._catalog, self.jobs.catalog, self.operations)
 
     def restore(self, rows: Iterable[Row]) -> None:
         """Take up what was held, once: when the addresses are known, and before the first call.
 
         Revisions that were ready count as ready and start on demand; those that were starting start again;
-        operations that were under way end when they are due.
+        operations that were under way end when they are due. Executions that ran have ended.
         """
-        saved.read_back(rows, self._catalog, self.operations)
+        saved.read_back(rows, self._catalog, self.jobs.catalog, self.operations)
+        self.jobs.resume(self._clock.now())
         for service in self.services.all():
             for revision in service.revisions.values():
                 revision.proto.log_uri = self._log_uri(revision.key)
             self._reconciler.resume(service, self._clock.now())
         for operation in self.operations.all():
+            if operation.subject in self.jobs.catalog.jobs:
+                continue  # taken up with the jobs
             if operation.deletes and not operation.done:
                 self._deletions.finish_when_due(operation)
             elif not operation.done and operation.subject in self._catalog.services:

@@ -12,10 +12,13 @@ from google.longrunning import operations_pb2
 
 from controller.emulator.names import RevisionKey, short
 from controller.emulator.run.catalog import Catalog, RevisionState, ServiceState
+from controller.emulator.run.executions import ExecutionState, JobCatalog, JobState
 from controller.emulator.run.operations import Operation, Operations
+from controller.emulator.run.tasks import Ended
 from controller.emulator.run.traffic import Split
 
 SERVICE, POLICY, REVISION, OPERATION = "service", "policy", "revision", "operation"
+JOB, EXECUTION = "job", "execution"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Row:
     """What the resource does not say, as a JSON object."""
 
 
-def rows_of(catalog: Catalog, operations: Operations) -> Iterator[Row]:
+def rows_of(catalog: Catalog, jobs: JobCatalog, operations: Operations) -> Iterator[Row]:
     """Give everything there is; to be read back in this order."""
     for name, service in catalog.services.items():
         yield _row(SERVICE, name, run_v2.Service.pb(service.proto), _rest_of_service(service))
@@ -39,12 +42,17 @@ def rows_of(catalog: Catalog, operations: Operations) -> Iterator[Row]:
         for revision in service.revisions.values():
             message = run_v2.Revision.pb(revision.proto)
             yield _row(REVISION, revision.proto.name, message, _rest_of_revision(revision))
+    for name, job in jobs.jobs.items():
+        yield _row(JOB, name, run_v2.Job.pb(job.proto), {})
+        for execution in job.executions.values():
+            message = run_v2.Execution.pb(execution.proto)
+            yield _row(EXECUTION, execution.proto.name, message, _rest_of_execution(execution))
     for operation in operations.all():
         yield _row(OPERATION, operation.proto.name, operation.proto, _rest_of_operation(operation))
 
 
-def read_back(rows: Iterable[Row], catalog: Catalog, operations: Operations) -> None:
-    """Put what the rows say into an empty catalog and empty operations; nothing is set going."""
+def read_back(rows: Iterable[Row], catalog: Catalog, jobs: JobCatalog, operations: Operations) -> None:
+    """Put what the rows say into empty catalogs and empty operations; nothing is set going."""
     for row in rows:
         rest = json.loads(row.rest)
         if row.kind == SERVICE:
@@ -54,6 +62,11 @@ def read_back(rows: Iterable[Row], catalog: Catalog, operations: Operations) -> 
         elif row.kind == REVISION:
             service = catalog.services[row.name.rpartition("/revisions/")[0]]
             service.revisions[short(row.name)] = _revision(service, row.message, rest)
+        elif row.kind == JOB:
+            jobs.jobs[row.name] = JobState(run_v2.Job.deserialize(row.message))
+        elif row.kind == EXECUTION:
+            job = jobs.jobs[row.name.rpartition("/executions/")[0]]
+            job.executions[short(row.name)] = _execution(row.message, rest)
         elif row.kind == OPERATION:
             operations.add(_operation(row.message, rest))
         else:
@@ -96,6 +109,21 @@ def _rest_of_revision(revision: RevisionState) -> dict[str, Any]:
 def _revision(service: ServiceState, message: bytes, rest: dict[str, Any]) -> RevisionState:
     proto = run_v2.Revision.deserialize(message)
     return RevisionState(proto, RevisionKey(service.region, service.service_id, short(proto.name)), **rest)
+
+
+def _rest_of_execution(execution: ExecutionState) -> dict[str, Any]:
+    last = execution.last
+    return {
+        "attempt": execution.attempt,
+        "last": [last.code, last.problem] if last else None,
+        "timed_out": execution.timed_out,
+        "cancelled": execution.cancelled,
+    }
+
+
+def _execution(message: bytes, rest: dict[str, Any]) -> ExecutionState:
+    last = rest.pop("last")
+    return ExecutionState(run_v2.Execution.deserialize(message), last=Ended(*last) if last else None, **rest)
 
 
 def _rest_of_operation(operation: Operation) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from controller.emulator.names import short
 from controller.emulator.run.catalog import ServiceState
 from controller.emulator.run.control_plane import ControlPlane
 from controller.emulator.run.traffic import Split
+from controller.emulator.serving.job_processes import JobProcesses
 from controller.emulator.serving.simulated import SimulatedRuntime
 
 WEB = f"{PARENT}/services/web"
@@ -85,6 +86,7 @@ class Walk(RuleBasedStateMachine):
             clock,
             SIMULATED,
             self.runtime,
+            JobProcesses(clock, logs, SIMULATED.grace_seconds, dict),
             lambda *place: f"http://{'.'.join(place)}",
             lambda key: f"http://logs/{key.revision}",
         )
