@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import grpc
 
-from controller.emulator.principal import calling_as
 from controller.engine.outside import Outside
 from controller.gateways import channels
 from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
@@ -17,6 +16,7 @@ from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
 from controller.ports import Clock
+from controller.principal import calling_as
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def _by_layer(path: Path) -> tuple[int, list[str]]:
     order = [
         "core",
         "draws.py",
+        "principal.py",
         "ports.py",
         "engine",
         "gateways",

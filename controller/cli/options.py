@@ -68,7 +68,7 @@ def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place
 
 def principal() -> str:
     """Return as whom to call a local Cloud Run, by the environment; "" = nobody in particular."""
-    from controller.emulator.principal import VARIABLE, is_principal
+    from controller.principal import VARIABLE, is_principal
 
     name = os.environ.get(VARIABLE, "")
     if name and not is_principal(name):

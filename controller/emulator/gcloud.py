@@ -4,8 +4,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from controller.emulator.calls import DEFAULT_PRINCIPAL
-from controller.emulator.principal import VARIABLE
 from controller.emulator.state import LocalState
+from controller.principal import VARIABLE
 
 CONFIG = "CLOUDSDK_CONFIG"
 AUTH = "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from contracts.conftest import SIMULATED, Google, a_google
 from contracts.logs.log_entries import an_entry, listed, write
-from controller.emulator.principal import calling_as
 from controller.gateways.audit_log import LARGEST_ENTRY, LOG_ID, MOST_PAGES, LoggingGateway
 from controller.gateways.channels import local
 from controller.gateways.filters import quoted
@@ -26,6 +25,7 @@ from controller.ports import (
     Severity,
     TransientError,
 )
+from controller.principal import calling_as
 
 SECOND = timedelta(seconds=1)
 LOG = f"projects/demo/logs/{LOG_ID}"

@@ -20,7 +20,6 @@ from google.rpc import error_details_pb2
 from contracts.bare_server import a_bare_server, a_channel, refusing
 from contracts.conftest import SIMULATED, Google, a_google, percents
 from controller.core.traffic import Target
-from controller.emulator.principal import calling_as
 from controller.gateways.audit_log import LoggingGateway
 from controller.gateways.calls import BUDGET, READ_SECONDS, WRITE_SECONDS, Budget, Caller
 from controller.gateways.clock import EmulatorClock
@@ -45,6 +44,7 @@ from controller.ports import (
     ThrottledError,
     TransientError,
 )
+from controller.principal import calling_as
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 CHANGE = ServiceChange("web", "", {"by": "canary"}, (Target("web-two", 100),))

@@ -9,10 +9,10 @@ import pytest
 
 from contracts.conftest import SIMULATED, Google, a_google
 from controller.core.request_log import RequestLog
-from controller.emulator.principal import calling_as
 from controller.gateways.log_budget import CALLS_A_MINUTE, LogBudget
 from controller.gateways.request_logs import PAGE_SIZE, PAGES_A_READ, SYSTEM
 from controller.ports import DeniedError, PermanentError, ThrottledError, TransientError
+from controller.principal import calling_as
 
 from .request_log_entries import BOTH, MINUTE, SECOND, a_request, a_start, gateway, ids, log, read
 

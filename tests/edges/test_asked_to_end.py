@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from controller.emulator.principal import VARIABLE
+from controller.principal import VARIABLE
 
 from .conftest import CANARY, PLACE, SECONDS, Running, Shell, in_force, until
 from .simulated import SimulatedCloud, a_simulated_cloud

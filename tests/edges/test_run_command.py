@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from controller.emulator.principal import VARIABLE
+from controller.principal import VARIABLE
 
 from .conftest import Running, until
 from .simulated import SimulatedCloud, a_simulated_cloud

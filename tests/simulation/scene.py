@@ -19,11 +19,11 @@ from controller.core.policy import Policy
 from controller.core.record import ANNOTATION, parse_record
 from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import ALL
-from controller.emulator.principal import VARIABLE
 from controller.engine.begin import Begun
 from controller.engine.loop import Followed
 from controller.engine.reconcile import Pass
 from controller.ports import Clock, CloudRun, ServiceChange
+from controller.principal import VARIABLE
 
 STEPS: dict[str, Any] = {"steps": ["5%", "25%", "50%"], "hold": {"at_least": "3m"}, "bake": "5m"}
 """The steps of the scenarios; the fourth, 100 %, is the bake."""

@@ -16,7 +16,6 @@ from controller.core.opening import NothingToDo
 from controller.core.policy import Policy
 from controller.core.rollout import Event, Phase, Rollout
 from controller.core.traffic import Split, Target
-from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import RuntimeKind, Settings
 from controller.engine.begin import Begun, Request, begin
@@ -32,6 +31,7 @@ from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
 from controller.ports import Clock
+from controller.principal import calling_as
 
 SERVICE = "web"
 CONTROLLER = "canary@demo.iam.gserviceaccount.com"

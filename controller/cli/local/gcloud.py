@@ -27,7 +27,7 @@ def env(
     """
     with explained():
         from controller.emulator import gcloud, state
-        from controller.emulator.principal import is_principal
+        from controller.principal import is_principal
 
     if unset:
         print(f"unset {' '.join(gcloud.variables())}")

@@ -10,12 +10,12 @@ from google.cloud import run_v2
 from controller.emulator.clock import Clock
 from controller.emulator.logs.entries import SYSTEM, Severity
 from controller.emulator.logs.store import Logs
-from controller.emulator.principal import VARIABLE
 from controller.emulator.run.failures import ended
 from controller.emulator.run.tasks import AttemptKey, Ended, Report, TaskRuntime
 from controller.emulator.serving.child import Child, SpawnError
 from controller.emulator.serving.orphans import MARKER
 from controller.emulator.serving.watchdog import Watchdog
+from controller.principal import VARIABLE
 
 COULD_NOT_START = 1
 LABEL = "run.googleapis.com"

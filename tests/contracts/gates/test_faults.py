@@ -18,9 +18,9 @@ from google.cloud import monitoring_v3, run_v2
 from contracts.conftest import PARENT, SECONDS, SIMULATED, Google, a_google, percents, to
 from controller.cli.local import faults
 from controller.emulator.faults.fault import KINDS, CallFault, FaultInvalid
-from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
 from controller.emulator.settings import RuntimeKind, Settings
+from controller.principal import calling_as
 
 WEB = f"{PARENT}/services/web"
 MINUTE = timedelta(minutes=1)

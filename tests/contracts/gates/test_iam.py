@@ -17,8 +17,8 @@ from google.longrunning import operations_pb2
 from contracts.conftest import PARENT, SECONDS, SIMULATED, Google, a_google, a_template, to
 from controller.emulator.access.needs import BY_METHOD
 from controller.emulator.access.policy_file import IamFileInvalid, read_iam_file
-from controller.emulator.principal import calling_as
 from controller.emulator.server import LocalCloudRun
+from controller.principal import calling_as
 
 OWNER, ADA = "owner@example.com", "ada@example.com"
 WEB = f"{PARENT}/services/web"

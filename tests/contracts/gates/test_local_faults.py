@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.shell import Shell
-from controller.emulator.principal import VARIABLE
+from controller.principal import VARIABLE
 
 pytestmark = pytest.mark.processes
 
