@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -193,6 +193,30 @@ class RequestLogs(Protocol):
 
         With a `share` of less than 1 only so many of the requests, always the same ones. Raises
         ThrottledError where the reads that are allowed are used up.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What of a Cloud Run job matters to a rollout that it follows."""
+
+    max_retries: int
+    timeout: timedelta
+    """After which each try is ended."""
+
+
+class Jobs(Protocol):
+    """The Cloud Run jobs of one project and region."""
+
+    def read_job(self, job: str) -> JobSettings:
+        """Return what matters of a job; raises NotFoundError."""
+        ...
+
+    def run_job(self, job: str, args: Sequence[str], variables: Mapping[str, str]) -> str:
+        """Start an execution with these arguments, and variables besides its own; return its short name.
+
+        Never repeated by itself. A TransientError may mean that it was started.
         """
         ...
 

@@ -10,12 +10,13 @@ from controller.gateways import channels
 from controller.gateways.audit_log import PROBE_LOG_ID, LoggingGateway
 from controller.gateways.clock import EmulatorClock, SystemClock
 from controller.gateways.cloud_run import CloudRunGateway
+from controller.gateways.jobs import JobsGateway
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.notices import NoticeGateway
 from controller.gateways.probes import HttpProbes
 from controller.gateways.request_logs import RequestLogGateway
-from controller.ports import Clock
+from controller.ports import Clock, Jobs
 from controller.principal import calling_as
 
 
@@ -32,13 +33,23 @@ class Place:
 
 def connect(place: Place) -> Outside:
     """Return the gateways to a place."""
-    if not place.emulator:
+    channel = _channel(place)
+    if channel is None:
         clock = SystemClock()
         return _connected(place, clock, clock.sleep, None)
-    channel = channels.local(place.emulator)
-    if place.principal:
-        channel = calling_as(channel, place.principal)
     return _connected(place, EmulatorClock(channel), SystemClock().sleep, channel)
+
+
+def connect_jobs(place: Place) -> Jobs:
+    """Return the gateway to the jobs of a place."""
+    return JobsGateway(place.project, place.region, SystemClock().sleep, _channel(place))
+
+
+def _channel(place: Place) -> grpc.Channel | None:
+    """Return the channel to a local Cloud Run; Google's own clients open theirs by themselves."""
+    if not place.emulator:
+        return None
+    return calling_as(channels.local(place.emulator), place.principal)
 
 
 def _connected(

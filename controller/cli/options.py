@@ -36,10 +36,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 PolicyFile = Annotated[
     Path | None,
     typer.Option(
-        "--policy", metavar="FILE", help="The policy; without it, the one of policies/standard.yaml."
+        "--policy",
+        metavar="FILE",
+        help="The policy; without it, what CANARY_POLICY holds, else that of policies/standard.yaml.",
     ),
 ]
 
+POLICY = "CANARY_POLICY"
+"""The variable that holds a whole policy as JSON or YAML, for where there is no file."""
+ASKED_BY = "CANARY_BY"
+"""The variable that says for whom a job rolls out, for the record."""
+
+_WHO = ((ASKED_BY, "{}"), ("CLOUD_RUN_EXECUTION", "job execution {}"), ("BUILD_ID", "build {}"))
 _SERVICE = re.compile(r"[a-z]([a-z0-9-]{0,47}[a-z0-9])?")
 _REVISION = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}")
@@ -95,6 +103,16 @@ def checked_service(service: str) -> str:
     return service
 
 
+def checked_job(job: str) -> str:
+    """Return the name of a job; raises a usage error for what cannot be one."""
+    if not _SERVICE.fullmatch(job):
+        raise typer.BadParameter(
+            f"{job!r} is not the name of a job: lower-case letters, digits and hyphens, at most 49",
+            param_hint="--job",
+        )
+    return job
+
+
 def checked_revision(revision: str) -> str:
     """Return the name of a revision, or none; raises a usage error for what cannot be one."""
     if revision and not _REVISION.fullmatch(revision):
@@ -115,20 +133,29 @@ def parsed_duration(option: str, text: str) -> timedelta | None:
 
 
 def policy_of(file: Path | None) -> "Policy":
-    """Return the policy in the file, or the standard one."""
+    """Return the policy in the file, that in the environment, or the standard one."""
     from controller.core.policy import parse_policy
-    from controller.gateways.policy_files import read_policy
+    from controller.gateways.policy_files import read_policy, read_policy_text
 
-    return read_policy(file) if file else parse_policy({"version": 1})
+    if file:
+        return read_policy(file)
+    if text := os.environ.get(POLICY):
+        return read_policy_text(text, Path(f"${POLICY}"))
+    return parse_policy({"version": 1})
+
+
+def is_policy_given(file: Path | None) -> bool:
+    """Return whether there is a policy but the standard one."""
+    return file is not None or bool(os.environ.get(POLICY))
 
 
 def who() -> str:
-    """Return who is asking, for the record: the job, the build, or the user."""
+    """Return who is asking, for the record: for whom a job was started, the job, the build; or the user."""
     from controller.core.plain_text import LONGEST_NAME, plain
 
-    for variable, kind in (("CLOUD_RUN_EXECUTION", "job execution"), ("BUILD_ID", "build")):
-        if name := os.environ.get(variable):
-            return plain(f"{kind} {name}", LONGEST_NAME)
+    found = [words.format(name) for variable, words in _WHO if (name := os.environ.get(variable))]
+    if found:
+        return plain(", ".join(found), LONGEST_NAME)
     try:
         return plain(getpass.getuser(), LONGEST_NAME)
     except (KeyError, OSError):

@@ -14,6 +14,8 @@ from controller.cli.options import (
     ServiceName,
     checked_service,
     connected,
+    is_policy_given,
+    place_of,
     policy_of,
     who,
 )
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
     from controller.engine.begin import Request
     from controller.engine.outside import Outside
 
+JOB = "canary"
+"""The job that rolls out, unless another is named."""
+
+Detach = Annotated[bool, typer.Option("--detach", help="Start a Cloud Run job that rolls it out, and end.")]
+Job = Annotated[
+    str, typer.Option("--job", metavar="NAME", help="The job that --detach starts; canary if not given.")
+]
 Candidate = Annotated[
     str,
     typer.Option(
@@ -39,6 +48,8 @@ def rollout(
     emulator: Emulator = "",
     local: Local = False,
     as_json: Json = False,
+    detach: Detach = False,
+    job: Job = "",
 ) -> None:
     """Roll the newest revision out in steps and follow it to its end.
 
@@ -47,6 +58,14 @@ def rollout(
     from controller.engine.begin import Request
 
     request = Request(checked_service(service), policy_of(policy), who(), candidate)
+    if detach:
+        from controller.cli.detach import hand_over
+
+        place = place_of(project, region, emulator, local=local)
+        hand_over(place, job or JOB, request, with_policy=is_policy_given(policy), as_json=as_json)
+        return
+    if job:
+        raise typer.BadParameter("says which job --detach starts; give --detach, too", param_hint="--job")
     run(connected(project, region, emulator, local=local), request, as_json=as_json)
 
 

@@ -62,7 +62,17 @@ def read_policy(file: Path) -> Policy:
 
     Raises PolicyFileInvalid with every mistake, also if the file cannot be read.
     """
-    root = _compose(file, _read_text(file))
+    return read_policy_text(_read_text(file), file)
+
+
+def read_policy_text(text: str, file: Path) -> Policy:
+    """Read the text of a policy; mistakes name `file` as the place where it is.
+
+    Raises PolicyFileInvalid with every mistake.
+    """
+    if len(text) > LARGEST_FILE:
+        raise _whole(file, "this is longer than 64 KiB, which no policy needs")
+    root = _compose(file, text)
     document = _Document()
     plain = _plain(root, (), document)
     try:
