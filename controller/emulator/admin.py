@@ -30,7 +30,7 @@ class Admin:
                 web.post("/advance", self._advance),
                 *FaultRoutes(emulator.faults, emulator.clock).all(),
                 *ImageRoutes(emulator.images).all(),
-                *rest_routes(emulator.calls, emulator.services, emulator.settings),
+                *rest_routes(emulator.calls, emulator.services, emulator.jobs, emulator.settings),
                 web.post("/shutdown", self._shutdown),
             ]
         )

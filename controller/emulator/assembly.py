@@ -75,6 +75,7 @@ class Emulator:
         tasks = ImageTasks(self.clock, self.images, self.tasks)
         self.control_plane = ControlPlane(self.clock, settings, runtime, tasks, self.uri_of, self.log_uri)
         self.services = self.control_plane.services
+        self.jobs = self.control_plane.jobs.catalog
         access = self._access()
         methods = {
             **RunApi(self.control_plane, settings.project, access.test).methods(),

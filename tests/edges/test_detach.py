@@ -13,7 +13,7 @@ from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTra
 from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 from google.cloud.run_v2.services.tasks.transports import TasksGrpcTransport
 
-from .conftest import CANARY, PLACE, SECONDS, Cloud, as_read, until
+from .conftest import CANARY, PLACE, SECONDS, Cloud, as_read, reports_in, until
 
 pytestmark = pytest.mark.processes
 
@@ -84,7 +84,8 @@ def test_a_detached_rollout_is_promoted_by_the_job(cloud: Cloud, jobs: Jobs) -> 
     assert jobs.execution(job, report["execution"]).succeeded_count == 1
     assert cloud.serving(name) == {"v2": 100}
     record = json.loads(cloud.record(name))
-    assert record["by"] == f"build 1234, job execution {report['execution']}"
+    opened = reports_in(cloud.canary("history", name, "--json").stdout)[0]
+    assert opened["after"]["by"] == f"build 1234, job execution {report['execution']}"
     assert record["policy"]["steps"] == ["20%", "50%"]
     jobs.delete(job)
 

@@ -83,6 +83,12 @@ OF_SERVICE = (
     Annotation(f"{RUN}/iap-enabled", "iapEnabled", FLAG),
 )  # fmt: skip
 
+OF_JOB = (
+    Annotation(f"{RUN}/launch-stage", "launchStage", TEXT),
+    Annotation(f"{RUN}/client-name", "client", TEXT),
+    Annotation(f"{RUN}/client-version", "clientVersion", TEXT),
+)
+
 OF_TEMPLATE = (
     Annotation(f"{SCALING}/minScale", "scaling.minInstanceCount", WHOLE),
     Annotation(f"{SCALING}/maxScale", "scaling.maxInstanceCount", WHOLE),

@@ -82,3 +82,37 @@ def template_to_v1(template: Mapping[str, Any]) -> tuple[Json, Json]:
 def _seconds(timeout: str | None) -> int | None:
     """Return the seconds of a duration in JSON, such as 300s."""
     return None if timeout is None else int(float(timeout.rstrip("s")))
+
+
+OF_TASK = ("containers", "volumes", "maxRetries", "timeoutSeconds", "serviceAccountName", "nodeSelector")
+TASK_PATH = "spec.template.spec.template.spec"
+
+
+def task_to_v2(spec: Json, notes: Mapping[str, str]) -> Json:
+    """Return v2's template of a task; some of it v1 says in the annotations of the execution's template."""
+    check_names(spec, OF_TASK, TASK_PATH)
+    containers = objects(spec.get("containers"), f"{TASK_PATH}.containers")
+    volumes = objects(spec.get("volumes"), f"{TASK_PATH}.volumes")
+    result = {
+        "containers": containers_to_v2(containers, notes, f"{TASK_PATH}.containers"),
+        "volumes": [volume_to_v2(one, f"{TASK_PATH}.volumes[{at}]") for at, one in enumerate(volumes)],
+        "maxRetries": spec.get("maxRetries"),
+        "serviceAccount": spec.get("serviceAccountName"),
+    }
+    if spec.get("timeoutSeconds") is not None:
+        result["timeout"] = f"{whole(spec['timeoutSeconds'], f'{TASK_PATH}.timeoutSeconds')}s"
+    return without_empty(result)
+
+
+def task_to_v1(task: Mapping[str, Any]) -> Json:
+    """Return v1's spec of a task, from v2's template of one or from a task itself."""
+    containers, _ = containers_to_v1(task.get("containers", []))
+    return without_empty(
+        {
+            "containers": containers,
+            "volumes": [volume_to_v1(volume) for volume in task.get("volumes", [])],
+            "maxRetries": task.get("maxRetries"),
+            "timeoutSeconds": _seconds(task.get("timeout")),
+            "serviceAccountName": task.get("serviceAccount"),
+        }
+    )

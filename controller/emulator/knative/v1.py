@@ -1,8 +1,5 @@
 """Cloud Run v1: Knative's services and revisions, as calls of the v2 methods."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from aiohttp import web
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
@@ -12,20 +9,26 @@ from controller.emulator.calls import Dispatcher
 from controller.emulator.errors import invalid
 from controller.emulator.knative import selectors, services
 from controller.emulator.knative.methods import OPERATIONS, REVISIONS, SERVICES
+from controller.emulator.knative.requests import (
+    deleted,
+    is_dry_run,
+    list_response,
+    page_asked_for,
+    pages,
+    parent_of,
+)
 from controller.emulator.knative.revisions import SERVICE as SERVICE_LABEL
 from controller.emulator.knative.revisions import revision_to_v1
 from controller.emulator.knative.services import API_VERSION
-from controller.emulator.knative.shapes import Json, obj, whole
+from controller.emulator.knative.shapes import obj
 from controller.emulator.knative.transcoding import called
 from controller.emulator.knative.versions import expecting
 from controller.emulator.knative.web import body_of, region_of
-from controller.emulator.names import by_id
 from controller.emulator.run.services import Services
 from controller.emulator.settings import Settings
 
 NAMESPACE = "/apis/serving.knative.dev/v1/namespaces/{project}"
 SERVICE_OF_OPERATION = "type.googleapis.com/google.cloud.run.v2.Service"
-LARGEST_PAGE = 100
 
 
 class KnativeApi:
@@ -60,7 +63,7 @@ class KnativeApi:
             parent=parent,
             service_id=name,
             service=services.to_v2(body, f"{parent}/services/{name}"),
-            validate_only=_is_dry_run(request),
+            validate_only=is_dry_run(request),
         )
         return _written(await called(self._calls, f"{SERVICES}/CreateService", wanted, request))
 
@@ -68,10 +71,10 @@ class KnativeApi:
         region = request.match_info.get("region") or region_of(request) or "-"
         parent = self._parent(request, region)
         is_wanted = selectors.read(request.query.get("labelSelector", ""))
-        asked = run_v2.ListServicesRequest(parent=parent, **_page_asked_for(request))
-        found, token = await self._pages(f"{SERVICES}/ListServices", asked, request, "services")
+        asked = run_v2.ListServicesRequest(parent=parent, **page_asked_for(request))
+        found, token = await pages(self._calls, f"{SERVICES}/ListServices", asked, request, "services")
         items = [services.to_v1(service) for service in found]
-        return _list_response("ServiceList", [item for item in items if is_wanted(item)], token)
+        return list_response(API_VERSION, "ServiceList", [item for item in items if is_wanted(item)], token)
 
     async def _get(self, request: web.Request) -> web.Response:
         asked = run_v2.GetServiceRequest(name=self._service_name(request))
@@ -88,7 +91,7 @@ class KnativeApi:
         if service.template != services.to_v2(services.to_v1(current), name).template:
             changed.append("template")
         wanted = run_v2.UpdateServiceRequest(
-            service=service, update_mask={"paths": changed}, validate_only=_is_dry_run(request)
+            service=service, update_mask={"paths": changed}, validate_only=is_dry_run(request)
         )
         version = str(obj(body.get("metadata"), "metadata").get("resourceVersion") or "")
         with expecting(version):
@@ -96,20 +99,20 @@ class KnativeApi:
 
     async def _delete(self, request: web.Request) -> web.Response:
         wanted = run_v2.DeleteServiceRequest(
-            name=self._service_name(request), validate_only=_is_dry_run(request)
+            name=self._service_name(request), validate_only=is_dry_run(request)
         )
         await called(self._calls, f"{SERVICES}/DeleteService", wanted, request)
-        return _deleted()
+        return deleted()
 
     async def _list_revisions(self, request: web.Request) -> web.Response:
         selector = request.query.get("labelSelector", "")
         is_wanted = selectors.read(selector)
         service = selectors.value_of(selector, SERVICE_LABEL) or "-"
         parent = f"{self._parent(request)}/services/{service}"
-        asked = run_v2.ListRevisionsRequest(parent=parent, **_page_asked_for(request))
-        found, token = await self._pages(f"{REVISIONS}/ListRevisions", asked, request, "revisions")
+        asked = run_v2.ListRevisionsRequest(parent=parent, **page_asked_for(request))
+        found, token = await pages(self._calls, f"{REVISIONS}/ListRevisions", asked, request, "revisions")
         items = [revision_to_v1(revision) for revision in found]
-        return _list_response("RevisionList", [item for item in items if is_wanted(item)], token)
+        return list_response(API_VERSION, "RevisionList", [item for item in items if is_wanted(item)], token)
 
     async def _get_revision(self, request: web.Request) -> web.Response:
         asked = run_v2.GetRevisionRequest(name=self._revision_name(request))
@@ -118,10 +121,10 @@ class KnativeApi:
 
     async def _delete_revision(self, request: web.Request) -> web.Response:
         wanted = run_v2.DeleteRevisionRequest(
-            name=self._revision_name(request), validate_only=_is_dry_run(request)
+            name=self._revision_name(request), validate_only=is_dry_run(request)
         )
         await called(self._calls, f"{REVISIONS}/DeleteRevision", wanted, request)
-        return _deleted()
+        return deleted()
 
     async def _wait(self, request: web.Request) -> web.Response:
         """Wait for an operation; v1 shows the service that came of it in v1's form."""
@@ -140,21 +143,8 @@ class KnativeApi:
                 shown[part] = {"@type": SERVICE_OF_OPERATION.replace("v2", "v1"), **service}
         return web.json_response(shown)
 
-    async def _pages(
-        self, method: str, asked: Any, request: web.Request, field: str
-    ) -> tuple[Sequence[Any], str]:
-        """Return what was asked for and the token of the next page: one page, or, without a limit, all."""
-        found: list[Any] = []
-        while True:
-            answer = await called(self._calls, method, asked, request)
-            found.extend(getattr(answer, field))
-            asked.page_token = answer.next_page_token
-            if "limit" in request.query or not answer.next_page_token:
-                return found, answer.next_page_token
-
     def _parent(self, request: web.Request, region: str = "") -> str:
-        project = by_id(f"projects/{request.match_info['project']}", self._settings.project)
-        return f"{project}/locations/{region or region_of(request) or self._settings.region}"
+        return parent_of(request, self._settings, region)
 
     def _service_name(self, request: web.Request) -> str:
         return f"{self._parent(request)}/services/{request.match_info['name']}"
@@ -170,25 +160,7 @@ class KnativeApi:
         return f"{parent}/services/{owners[0] if owners else '-'}/revisions/{name}"
 
 
-def _is_dry_run(request: web.Request) -> bool:
-    return request.query.get("dryRun") == "all"
-
-
-def _page_asked_for(request: web.Request) -> Json:
-    limit = whole(request.query.get("limit", LARGEST_PAGE), "limit")
-    return {"page_size": min(limit, LARGEST_PAGE), "page_token": request.query.get("continue", "")}
-
-
-def _list_response(kind: str, items: list[Json], token: str) -> web.Response:
-    metadata = {"continue": token} if token else {}  # gcloud falls over a list without metadata
-    return web.json_response({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "items": items})
-
-
 def _written(operation: operations_pb2.Operation) -> web.Response:
     """Return the service as it is right after a write, or would be."""
     packed = operation.response if operation.HasField("response") else operation.metadata
     return web.json_response(services.to_v1(run_v2.Service.deserialize(packed.value)))
-
-
-def _deleted() -> web.Response:
-    return web.json_response({"apiVersion": "v1", "kind": "Status", "status": "Success"})

@@ -36,8 +36,9 @@ NO_TUNNEL = "The local Cloud Run passes nothing on to {target}"
 """Clients show the reason phrase alone when a tunnel is refused."""
 SERVED = (
     "Nothing is at {method} {path}. Here are Cloud Run v1 "
-    "(/apis/serving.knative.dev/v1/namespaces/PROJECT/services and /revisions), Cloud Run v2 "
-    "(/v2/projects/PROJECT/locations/REGION/services and /operations), Cloud Logging "
+    "(/apis/serving.knative.dev/v1/namespaces/PROJECT/services and /revisions, "
+    "/apis/run.googleapis.com/v1/namespaces/PROJECT/jobs and /executions), Cloud Run v2 "
+    "(/v2/projects/PROJECT/locations/REGION/services, /jobs and /operations), Cloud Logging "
     "(/v2/entries:list, /v2/entries:write), and the emulator's own status at /."
 )
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -304,3 +305,55 @@ def test_images_are_listed_and_removed(shell: Shell) -> None:
 def test_bad_usage_ends_with_2(shell: Shell, arguments: tuple[str, ...], words: str) -> None:
     refused = shell.canary(*arguments)
     assert (refused.returncode, words in refused.stderr) == (2, True)
+
+
+@needs_gcloud
+def test_a_job_is_deployed_executed_with_other_arguments_and_described(shell: Shell) -> None:
+    """gcloud-client.md: "POST jobs/J:run {} -> Execution; GET executions/E until Started (or Completed)"."""
+    program = "import os, sys; print(sys.argv[1:], os.environ['SIZE']); sys.exit(int(os.environ['CODE']))"
+    shell.canary("image", "gcr.io/demo/task", "--command", shlex.join((sys.executable, "-c", program)))
+    where = ("--image=gcr.io/demo/task:v1", "--args=one", "--set-env-vars=SIZE=1,CODE=0")
+    assert "successfully been deployed" in shell.run(
+        "jobs", "deploy", "task", *where, "--max-retries=0", "--task-timeout=3h"
+    )
+    described = shell.run("jobs", "describe", "task")
+    assert re.search(r"Task Timeout:\s+3h", described)
+    assert re.search(r"Max Retries:\s+0", described)
+
+    first = shell.show("jobs", "execute", "task", "--wait")
+    assert first["status"]["succeededCount"] == 1
+    other = shell.gcloud(
+        "run", "jobs", "execute", "task", "--wait", "--args=two,three", "--update-env-vars=SIZE=2,CODE=3"
+    )
+    assert other.returncode == 1
+    assert "The execution failed" in other.stderr
+
+    executions = shell.show("jobs", "executions", "list", "--job=task")
+    assert [each["status"].get("failedCount", 0) for each in executions] == [1, 0]
+    failed = executions[0]["metadata"]["name"]
+    assert "1 task failed to complete" in shell.run("jobs", "executions", "describe", failed)
+    (task,) = shell.show("jobs", "executions", "tasks", "list", f"--execution={failed}")
+    assert task["status"]["lastAttemptResult"]["exitCode"] == 3
+    logged = shell.gcloud(
+        "logging", "read", 'resource.type="cloud_run_job" AND logName:"stdout"', "--format=value(textPayload)"
+    )
+    assert logged.stdout.split("\n")[:2] == ["['two', 'three'] 2", "['one'] 1"]
+
+    assert "successfully been updated" in shell.run("jobs", "update", "task", "--max-retries=2")
+    assert (
+        shell.show("jobs", "describe", "task")["spec"]["template"]["spec"]["template"]["spec"]["maxRetries"]
+        == 2
+    )
+    shell.run("jobs", "delete", "task")
+    assert shell.show("jobs", "list") == []
+
+
+@needs_gcloud
+def test_an_execution_is_cancelled(shell: Shell) -> None:
+    sleep = shlex.join((sys.executable, "-c", "import time; time.sleep(600)"))
+    shell.canary("image", "gcr.io/demo/sleep", "--command", sleep)
+    shell.run("jobs", "create", "sleeper", "--image=gcr.io/demo/sleep", "--max-retries=3")
+    running = shell.show("jobs", "execute", "sleeper")["metadata"]["name"]
+    shell.run("jobs", "executions", "cancel", running)
+    assert shell.show("jobs", "executions", "describe", running)["status"]["cancelledCount"] == 1
+    shell.run("jobs", "delete", "sleeper")
