@@ -48,7 +48,7 @@ class PermanentError(CanaryError):
 
 
 class NotFoundError(PermanentError):
-    """The service or revision does not exist."""
+    """The service or revision does not exist, or has no such tag or address."""
 
 
 class RecordUnreadableError(PermanentError):

@@ -26,7 +26,7 @@ MEANINGS = {
     ExitCode.ROLLED_BACK: "rolled back: stable serves all users",
     ExitCode.UNSURE: "held: not decided within the policy's time, a person has to look",
     ExitCode.SUPERSEDED: "superseded by a newer revision, or by traffic edited by hand",
-    ExitCode.FAILED: "failed: the candidate never became ready, no user met it",
+    ExitCode.FAILED: "failed: the candidate never became ready, no user met it; or `probe` had a bad answer",
     ExitCode.UNAVAILABLE: "an API cannot be reached, or may not be used",
     ExitCode.HARMFUL: "harmful: the revision that serves all users harms them, and nobody was sent back",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); the rollout stays as it is",

@@ -14,6 +14,7 @@ from controller.cli.exit_codes import MEANINGS, ExitCode
 from controller.cli.history import history, replay
 from controller.cli.init import init
 from controller.cli.local import commands as local
+from controller.cli.probe import probe
 from controller.cli.rollout import retry, rollout
 from controller.cli.run import run as run_forever
 from controller.cli.simulate import simulate
@@ -37,6 +38,7 @@ for command in (
     rollback,
     retry,
     release,
+    probe,
     check,
     run_forever,
     history,

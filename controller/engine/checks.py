@@ -1,13 +1,17 @@
-"""The checks of a candidate: warmed up, then asked on its own address, before any user is sent to it."""
+"""Checks by asking: of a candidate before any user is sent to it, and of a service such as staging."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
 from controller.core.observation import ALL_INGRESS, ServiceState
+from controller.core.policy import Policy
 from controller.core.policy_probes import Probe
 from controller.core.probe_evidence import Answer
 from controller.core.rollout import Rollout
 from controller.engine.outside import Outside
+from controller.ports import NotFoundError
 
 ATTEMPTS = 3
 PAUSE = 2.0
@@ -42,6 +46,50 @@ class AskingTime:
         return probe.model_copy(update={"expect": probe.expect.model_copy(update={"within": within})})
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A probe, and what came of it at an address: the first good answer, or the last of all attempts."""
+
+    probe: Probe
+    address: str
+    answer: Answer
+    hint: str = ""
+    """What may be behind a bad answer, to be read after its problem."""
+
+
+def probes_asked(policy: Policy) -> Sequence[Probe]:
+    """Return what a policy asks before users come: its smoke paths, then its probes."""
+    return (*(Probe(path=path) for path in policy.smoke), *policy.probes)
+
+
+def check_service(outside: Outside, service_name: str, policy: Policy, tag: str = "") -> Iterator[Asked]:
+    """Ask a service at its own address, or at a tag's; yield each answer as it comes.
+
+    Raises NotFoundError where there is no such service, tag or address.
+    """
+    service = outside.cloud_run.read_service(service_name)
+    address = _address_of(service, tag)
+    probes = probes_asked(policy)
+    if tag:
+        first = Probe(path=probes[0].path, method="HEAD")
+        _await_address(outside, address, first, AskingTime(WARM_UP_BUDGET))
+    _warm_up(outside, address, policy.probes)
+    yield from _ask_all(outside, service, address, probes, AskingTime(BUDGET))
+
+
+def _address_of(service: ServiceState, tag: str) -> str:
+    if tag and tag not in {target.tag for target in service.traffic}:
+        there = ", ".join(sorted(target.tag for target in service.traffic if target.tag)) or "none"
+        raise NotFoundError(f"service {service.name} has no tag {tag!r}; its tags: {there}")
+    if address := service.addresses.get(tag, "") if tag else service.address:
+        return address
+    why = "Cloud Run does not show it yet" if service.has_default_url else "its default URL is disabled"
+    whose = f"tag {tag!r} of service {service.name}" if tag else f"service {service.name}"
+    raise NotFoundError(
+        f"{whose} has no address to ask ({why}); see: gcloud run services describe {service.name}"
+    )
+
+
 def check_candidate(
     outside: Outside, rollout: Rollout, service: ServiceState, seconds: float = BUDGET
 ) -> tuple[str, ...]:
@@ -52,14 +100,21 @@ def check_candidate(
     policy = rollout.policy
     _warm_up(outside, address, policy.probes)
     budget = AskingTime(seconds)
-    probes = (*(Probe(path=path) for path in policy.smoke), *policy.probes)
-    answers = [(probe, _ask_well(outside, address, probe, budget)) for probe in probes]
+    answers = list(_ask_all(outside, service, address, probes_asked(policy), budget))
     stable = service.addresses.get(rollout.stable_tag, "") if rollout.stable else ""
     return tuple(
-        answer.problem + (_hint(service, answer) or _shared(outside, stable, probe, answer, budget))
-        for probe, answer in answers
-        if not answer.ok
+        each.answer.problem + (each.hint or _shared(outside, stable, each.probe, each.answer, budget))
+        for each in answers
+        if not each.answer.ok
     )
+
+
+def _ask_all(
+    outside: Outside, service: ServiceState, address: str, probes: Sequence[Probe], budget: AskingTime
+) -> Iterator[Asked]:
+    for probe in probes:
+        answer = _ask_well(outside, address, probe, budget)
+        yield Asked(probe, address, answer, "" if answer.ok else _hint(service, answer))
 
 
 def _ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
