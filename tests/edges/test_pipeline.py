@@ -16,7 +16,7 @@ from controller.core.traffic import LONGEST_TAG_AND_SERVICE
 from controller.emulator.gcloud import environment
 
 from .cloud_build import Built, Machine, Refused, read_build, substituted
-from .conftest import PATIENT, QUICK, ROOT, SAMPLE, SECONDS, SURE, Cloud, until
+from .conftest import PATIENT, ROOT, SAMPLE, SECONDS, SHORT, SURE, Cloud, until
 
 WHOLE, LONG = ROOT / "cloudbuild.yaml", ROOT / "cloudbuild.job.yaml"
 SHA = "0a1b2c3"
@@ -142,7 +142,7 @@ class Pipeline:
             "SAMPLE": shlex.join(SAMPLE),
         }
 
-    def build(self, policy: str = QUICK, steps: Sequence[str] = STEPS, **knobs: str) -> Built:
+    def build(self, policy: str = SHORT, steps: Sequence[str] = STEPS, **knobs: str) -> Built:
         """Run the pipeline, or some of its steps, for a change."""
         number = next(self._builds)
         workspace = self._folder / str(number)
@@ -252,7 +252,7 @@ def test_a_change_that_fails_on_staging_never_reaches_production(deployed: Pipel
 def test_a_second_build_takes_the_place_of_a_rollout_under_way(deployed: Pipeline) -> None:
     with ThreadPoolExecutor(1) as pool:
         first: Future[Built] = pool.submit(deployed.build, PATIENT, TEXT="one")
-        assert until(lambda: deployed.serving() == {"00001": 80, "00002": 20} or first.done())
+        assert until(lambda: deployed.serving() == {"00001": 80, "00002": 20} or first.done(), 2 * SECONDS)
         assert not first.done(), first.result().said
         second = deployed.build(TEXT="two")
         ended = first.result()
