@@ -1,5 +1,6 @@
 """The pipelines of cloudbuild.yaml and cloudbuild.job.yaml: read as Cloud Build reads them, and run."""
 
+import re
 import shlex
 import shutil
 import sys
@@ -71,9 +72,8 @@ def test_the_build_has_time_for_the_longest_rollout_of_the_standard_policy() -> 
 
 
 def test_the_tag_leaves_room_for_a_service_with_a_name_of_37_characters() -> None:
-    build = substituted(read_build(WHOLE.read_text()), BY_TRIGGER, {})
-    (tag,) = (each for each in build.steps[3].args if each.startswith("--tag="))
-    assert len(tag.removeprefix("--tag=")) + 37 == LONGEST_TAG_AND_SERVICE
+    (tag,) = re.findall(r"--tag=(\S+)", text_of(read_build(WHOLE.read_text()), "deploy"))
+    assert len(tag) + 37 == LONGEST_TAG_AND_SERVICE
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_the_first_build_deploys_the_service_and_has_nothing_to_roll_out(pipelin
     assert first.code == 0, first.said
     assert list(first.said) == STEPS
     assert "manifest unknown" in first.said["cache"]
-    assert first.said["check-staging"].startswith(f"good   GET http://b-0000001---{pipeline.name}-staging.")
+    assert first.said["check-staging"].startswith(f"good   GET http://{pipeline.name}-staging.")
     assert f"is the first revision of {pipeline.name} that works" in first.said["canary"]
     assert pipeline.serving() == {"00001": 100}
     assert pipeline.cloud.record(pipeline.name) == ""
@@ -202,23 +202,27 @@ def test_the_first_build_deploys_the_service_and_has_nothing_to_roll_out(pipelin
 @needs_gcloud
 @pytest.mark.processes
 def test_the_first_revision_that_works_gets_the_users_where_none_before_it_did(pipeline: Pipeline) -> None:
-    broken = pipeline.build(steps=["build", "deploy"], CRASH="1")
-    assert broken.code == 1, broken.said
+    for steps, last in ((STEPS, "staging"), (["build", "deploy"], "deploy")):
+        broken = pipeline.build(steps=steps, CRASH="1")
+        assert (broken.code, broken.last_step) == (1, last), broken.said
     with pipeline.cloud.users(pipeline.name):
         mended = pipeline.build()
     assert mended.code == 0, mended.said
     assert "was ever ready" in mended.said["canary"]
-    assert pipeline.serving() == {"00002": 100}
+    assert "WARNING" not in mended.said["deploy"]
+    assert list(pipeline.serving().values()) == [100]
 
 
 @needs_gcloud
 @pytest.mark.processes
-def test_a_good_change_is_promoted_and_the_build_succeeds(deployed: Pipeline) -> None:
+def test_a_good_change_is_promoted_also_after_one_that_never_started(deployed: Pipeline) -> None:
+    never_started = deployed.build(steps=["build", "deploy"], CRASH="1")
+    assert never_started.code == 1, never_started.said
     built = deployed.build(TEXT="better")
     assert built.code == 0, built.said
     assert "Promoted:" in built.said["canary"]
-    assert deployed.serving() == {"00002": 100}
-    assert "begun by build 5f-2" in deployed.cloud.canary("history", deployed.name).stdout
+    assert deployed.serving() == {"00003": 100}
+    assert "begun by build 5f-3" in deployed.cloud.canary("history", deployed.name).stdout
 
 
 @needs_gcloud
