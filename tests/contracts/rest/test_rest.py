@@ -23,6 +23,7 @@ from controller.emulator.settings import RuntimeKind, Settings
 
 from .rest import NAMESPACE, Json, Rest, a_service
 
+JOBS = "/apis/run.googleapis.com/v1/namespaces/demo/jobs"
 WEB = f"{PARENT}/services/web"
 
 
@@ -183,7 +184,21 @@ def test_quotas_hold_for_rest_too() -> None:
         ("GET", f"{NAMESPACE}/services/nope", None, 404, "Resource 'nope' of kind 'SERVICE'"),
         ("GET", f"{NAMESPACE}/revisions/nope", None, 404, "Resource 'nope' of kind 'REVISION'"),
         ("PUT", f"{NAMESPACE}/services/nope", b'{"metadata":{"name":"nope"}}', 404, "Resource 'nope'"),
-        ("GET", "/apis/run.googleapis.com/v1/namespaces/demo/jobs", None, 404, "Here are Cloud Run v1"),
+        (
+            "GET",
+            "/apis/run.googleapis.com/v1/namespaces/demo/workerpools",
+            None,
+            404,
+            "Here are Cloud Run v1",
+        ),
+        ("POST", JOBS, b"{}", 400, "job_id"),
+        ("POST", JOBS, b'{"spec":{"colour":1}}', 400, "Unknown field 'colour'"),
+        ("POST", JOBS, b'{"metadata":{"name":"a"}}', 400, "must have one container"),
+        ("POST", f"{JOBS}/nope:run", b'{"overrides":[]}', 400, "overrides must be an object"),
+        ("POST", f"{JOBS}/nope:run", b'{"overrides":{"timeoutSeconds":"x"}}', 400, "cannot be read"),
+        ("POST", f"{JOBS}/nope:run", b"{}", 404, "Resource 'nope' of kind 'JOB'"),
+        ("GET", "/apis/run.googleapis.com/v1/namespaces/demo/executions/nope", None, 404, "'EXECUTION'"),
+        ("GET", "/apis/run.googleapis.com/v1/namespaces/demo/tasks", None, 404, "'EXECUTION'"),
         ("PATCH", f"/v2/{WEB}?updateMask=nothing", b"{}", 404, "Resource 'web'"),
         ("GET", f"/v2/{PARENT}/services?pageSize=x", None, 400, "The request cannot be read"),
         ("GET", f"/v2/{PARENT}/services?colour=red", None, 400, 'no field named "colour"'),
