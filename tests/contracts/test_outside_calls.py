@@ -13,17 +13,19 @@ from typing import Any
 import grpc
 import pytest
 from google.cloud import run_v2
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 
 from contracts.bare_server import a_bare_server, a_channel, refusing
-from contracts.conftest import SIMULATED, Google, a_google, percents
+from contracts.conftest import PARENT, SECONDS, SIMULATED, Google, a_google, percents
 from controller.core.traffic import Target
 from controller.gateways.audit_log import LoggingGateway
 from controller.gateways.calls import BUDGET, READ_SECONDS, WRITE_SECONDS, Budget, Caller
 from controller.gateways.clock import EmulatorClock
 from controller.gateways.cloud_run import CloudRunGateway
+from controller.gateways.jobs import JobsGateway
 from controller.gateways.log_budget import LogBudget
 from controller.gateways.monitoring import MonitoringGateway
 from controller.gateways.request_logs import RequestLogGateway
@@ -35,6 +37,7 @@ from controller.ports import (
     ConflictError,
     DeniedError,
     EntryRefusedError,
+    Jobs,
     Metrics,
     NotFoundError,
     PermanentError,
@@ -65,6 +68,7 @@ class Gateways:
         self.audit_log = LoggingGateway(*place)
         hours = (NOON + hour * timedelta(hours=1) for hour in count())
         self.request_logs = RequestLogGateway(*place, LogBudget(lambda: next(hours)))
+        self.jobs = JobsGateway(*place)
         self.clock = EmulatorClock(self.channel, self.waits.append)
 
 
@@ -81,6 +85,7 @@ READS: Mapping[str, Case] = {
     "list_services": Case("ListServices", lambda g: g.cloud_run.list_services()),
     "read_revision": Case("GetRevision", lambda g: g.cloud_run.read_revision("web", "web-one")),
     "list_revisions": Case("ListRevisions", lambda g: g.cloud_run.list_revisions("web")),
+    "read_job": Case("GetJob", lambda g: g.jobs.read_job("canary")),
     "read_minutes": Case(
         "ListTimeSeries",
         lambda g: g.metrics.read_minutes("web", ["web-one"], NOON - timedelta(minutes=5), NOON),
@@ -97,6 +102,7 @@ READS: Mapping[str, Case] = {
 }
 WRITES: Mapping[str, Case] = {
     "write_service": Case("UpdateService", lambda g: g.cloud_run.write_service(CHANGE)),
+    "run_job": Case("RunJob", lambda g: g.jobs.run_job("canary", ["rollout", "web"], {"CANARY_BY": "ada"})),
     "write_entries": Case("WriteLogEntries", lambda g: g.audit_log.write_entries([ENTRY])),
 }
 CLOCK: Mapping[str, Case] = {"now": Case("Now", lambda g: g.clock.now())}
@@ -132,6 +138,13 @@ def error_of(call: Callable[[Gateways], Any], gateways: Gateways) -> CanaryError
     except CanaryError as error:
         return error
     return None
+
+
+def make_the_job(google: Google) -> None:
+    task = run_v2.TaskTemplate(containers=[run_v2.Container(image="canary")])
+    jobs = run_v2.JobsClient(transport=JobsGrpcTransport(channel=google.channel))
+    job = run_v2.Job(template=run_v2.ExecutionTemplate(template=task))
+    jobs.create_job(parent=PARENT, job_id="canary", job=job, timeout=SECONDS)
 
 
 def facing(
@@ -182,6 +195,7 @@ def test_a_write_is_made_once_whatever_its_error(google: Google, code: str) -> N
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"])
 def test_a_read_that_fails_once_is_no_failure(google: Google, code: str) -> None:
     google.two_revisions()
+    make_the_job(google)
     gateways = Gateways(google.channel)
     for name, case in READS.items():
         assert facing(google, case, gateways, code=code, next=1) == (None, 1), name
@@ -209,7 +223,7 @@ def names_of(*protocols: type) -> set[str]:
 
 def test_no_call_is_made_without_a_timeout() -> None:
     """Fact 1.2 [M]: list_revisions with defaults hangs for ever where nobody answers."""
-    assert names_of(CloudRun, Metrics, AuditLog, RequestLogs) | CLOCK.keys() == CALLS.keys()
+    assert names_of(CloudRun, Metrics, AuditLog, RequestLogs, Jobs) | CLOCK.keys() == CALLS.keys()
     with a_channel(refusing(grpc.StatusCode.UNAVAILABLE)) as (bare, channel):
         gateways = Gateways(channel)
         for case in CALLS.values():
