@@ -75,6 +75,9 @@ class Faulty(CloudRun, Metrics):
         self.cloud_run.write_service(change)
         self._strike(self.after, "write_service")
 
+    def try_service(self, change: ServiceChange) -> None:
+        self.cloud_run.try_service(change)
+
     def read_minutes(
         self,
         service: str,
