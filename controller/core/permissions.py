@@ -14,7 +14,7 @@ CONTROLLER: Final = (
 )
 """Of whoever runs `canary`: on the project, as metrics, logs and lists have no smaller place."""
 
-BUILD: Final = ("run.jobs.get", "run.jobs.runWithOverrides")
+BUILD: Final = ("run.jobs.get", "run.jobs.run", "run.jobs.runWithOverrides")
 """Of a build that starts the job (`canary rollout --detach`): on the job."""
 
 INVOKER: Final = "roles/run.invoker"

@@ -171,6 +171,7 @@ resource "google_project_iam_custom_role" "build" {
   title   = "Canary build"
   permissions = [
     "run.jobs.get",
+    "run.jobs.run",
     "run.jobs.runWithOverrides",
   ]
 }
