@@ -53,6 +53,8 @@ def preflight(outside: Outside, service_name: str, policy: Policy) -> Iterator[F
     yield from _check_reads(outside, service, policy)
     yield from _check_logs(outside, service, policy)
     yield from _check_probes(outside, service, policy)
+    for lacking in outside.notices.lacking(policy.notices) if policy.notices else ():
+        yield Finding("notices", Gravity.WARNING, lacking, "docs/notices.md says where secrets may stand")
     yield _list_services(outside)
 
 

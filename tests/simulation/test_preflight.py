@@ -196,6 +196,11 @@ def test_probes_that_the_service_itself_fails_are_found(stage: Stage) -> None:
     assert found(stage, lacking)["probes"].gravity is Gravity.ERROR
 
 
+def test_a_notice_whose_secret_is_missing_is_found(stage: Stage) -> None:
+    worst = found(stage, portal(probes=[], notices=["env:NOT_THERE"]))["notices"]
+    assert (worst.gravity, "NOT_THERE" in worst.what) == (Gravity.WARNING, True)
+
+
 def test_a_policy_that_does_not_fit_the_traffic_is_found() -> None:
     with a_stage(rps=10 / HOUR) as stage:
         stage.pin()
