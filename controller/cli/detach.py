@@ -1,6 +1,7 @@
 """A rollout handed over to a Cloud Run job, which follows it after the command has ended."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from controller.cli.options import ASKED_BY, POLICY, checked_job
 
 if TYPE_CHECKING:
     from controller.core.policy import Policy
+    from controller.core.policy_notices import Receiver
     from controller.engine.begin import Request
     from controller.ports import DeniedError, Jobs, JobSettings
     from controller.wiring import Place
@@ -35,15 +37,27 @@ def hand_over(place: "Place", job: str, request: "Request", *, with_policy: bool
         args += ["--candidate", request.candidate]
     jobs = connect_jobs(place)
     warnings = list(_warnings(_settings(jobs, name), name, request.policy, place))
+    candidate = request.candidate or _newest(place, service)
     execution = jobs.run_job(name, args, variables)
-    _tell(_report(place, name, service, execution), warnings, as_json=as_json)
+    _tell(_report(place, name, service, execution, candidate), warnings, as_json=as_json)
+
+
+def _newest(place: "Place", service: str) -> str:
+    """Return what the job will roll out, as far as can be seen from here."""
+    from controller.ports import DeniedError
+    from controller.wiring import connect
+
+    try:
+        return connect(place).cloud_run.read_service(service).latest_created
+    except DeniedError:  # who may start the job need not see the service
+        return ""
 
 
 def _written(policy: "Policy", job: str, service: str) -> str:
     """Return the policy as it is handed over; raises a usage error where it is too large for that."""
     from controller.core.policy import policy_as_plain
 
-    text = json.dumps(policy_as_plain(policy), separators=(",", ":"), sort_keys=True)
+    text = json.dumps(policy_as_plain(_with_refs(policy)), separators=(",", ":"), sort_keys=True)
     if len(text) > LARGEST_POLICY:  # all of it is ASCII
         raise typer.BadParameter(
             f"the policy takes {len(text)} bytes, and a job can be given {LARGEST_POLICY}. Put the file into"
@@ -52,6 +66,26 @@ def _written(policy: "Policy", job: str, service: str) -> str:
             param_hint="--policy",
         )
     return text
+
+
+def _with_refs(policy: "Policy") -> "Policy":
+    """Return the policy with what the environment says of commits: the job's own does not know them."""
+    return policy.model_copy(update={"notices": tuple(map(_with_ref, policy.notices))})
+
+
+def _with_ref(receiver: "Receiver") -> "Receiver":
+    """Return the receiver with its commit; as it is where none is set here, or what is set cannot be one."""
+    from controller.core.policy_notices import GitHub
+
+    github = receiver.github
+    if not (github and github.ref.startswith("env:")):
+        return receiver
+    ref = os.environ.get(github.ref.removeprefix("env:"), "").strip()
+    try:
+        known = GitHub.model_validate(github.model_dump() | {"ref": ref})
+    except ValueError:
+        return receiver
+    return receiver.model_copy(update={"github": known})
 
 
 def _settings(jobs: "Jobs", job: str) -> "JobSettings | DeniedError":
@@ -91,14 +125,16 @@ def _warnings(
         )
 
 
-def _report(place: "Place", job: str, service: str, execution: str) -> Mapping[str, str]:
+def _report(place: "Place", job: str, service: str, execution: str, candidate: str) -> Mapping[str, str]:
     flags = f"--project={place.project} --region={place.region}"
     report = {"service": service, "job": job, "execution": execution}
     if not place.emulator:
         report["console"] = f"{CONSOLE}/{place.region}/{execution}/tasks?project={place.project}"
+    # The record may be that of the rollout before until the job has started.
+    awaited = f" --candidate={candidate}" if candidate else ""
     return {
         **report,
-        "follow": f"canary status {service} --wait {flags}",
+        "follow": f"canary status {service} --wait {flags}{awaited}",
         "describe": f"gcloud run jobs executions describe {execution} {flags}",
     }
 

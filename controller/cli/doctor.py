@@ -34,7 +34,7 @@ def doctor(
 ) -> None:
     """Check permissions, settings, metrics, logs and probes, as a rollout needs them. Changes nothing.
 
-    Each rollout makes the same checks before its first step.
+    Each rollout makes the same checks before its first step, and asks the candidate in place of the service.
     """
     from controller.core.preflight import Gravity
     from controller.engine.preflight import preflight

@@ -26,7 +26,7 @@ def followed_to_the_end(outside: Outside, request: Request, view: View) -> ExitC
             view.said(f"Waiting for the rollout of {begun.rollout.candidate} to end first.")
         elif not begun.opened:
             view.said(_found(begun.rollout, request))
-        followed = follow(outside, begun.rollout, view.saw)
+        followed = follow(outside, begun.rollout, view.saw, begun.log)
         replaced = followed.ending is Ending.REPLACED
         if not begun.queued or not (followed.rollout.phase.is_terminal or replaced):
             view.ended(followed.rollout, ending_text(followed))

@@ -16,6 +16,7 @@ from controller.cli.options import (
     ServiceName,
     checked_service,
     connected,
+    parsed_duration,
     policy_of,
 )
 
@@ -26,11 +27,21 @@ if TYPE_CHECKING:
 
 Tag = Annotated[str, typer.Option("--tag", metavar="TAG", help="Ask at the address of this traffic tag.")]
 
+Settle = Annotated[
+    str,
+    typer.Option(
+        "--settle",
+        metavar="DURATION",
+        help="Wait so long first, such as 30s: a deployment takes time to reach the address.",
+    ),
+]
+
 
 def probe(
     service: ServiceName,
     policy: PolicyFile = None,
     tag: Tag = "",
+    settle: Settle = "",
     project: Project = "",
     region: Region = "",
     emulator: Emulator = "",
@@ -46,6 +57,8 @@ def probe(
     name, chosen = checked_service(service), policy_of(policy)
     outside = connected(project, region, emulator, local=local)
     _raise_if_unasked(outside, chosen)
+    if time := parsed_duration("--settle", settle):
+        outside.clock.sleep(time.total_seconds())
     good = True
     for asked in check_service(outside, name, chosen, tag):
         print(_json_of(name, asked) if as_json else _line_of(asked), flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from controller.cli.options import (
     Project,
     Region,
     ServiceName,
+    checked_revision,
     checked_service,
     connected,
     parsed_duration,
@@ -38,6 +40,14 @@ WaitFor = Annotated[
         help="Wait until it is in this phase, such as paused; 0 only if it is seen there.",
     ),
 ]
+Candidate = Annotated[
+    str,
+    typer.Option(
+        "--candidate",
+        metavar="REVISION",
+        help="Wait for the rollout of this revision, which may still be about to begin.",
+    ),
+]
 Timeout = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Wait no longer than this, such as 30m.")
 ]
@@ -49,6 +59,7 @@ def status(
     wait: Wait = False,
     wait_for: WaitFor = "",
     timeout: Timeout = "",
+    candidate: Candidate = "",
     project: Project = "",
     region: Region = "",
     emulator: Emulator = "",
@@ -56,12 +67,13 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show where the rollout of a service stands, and what its evidence says now. Changes nothing."""
-    if wait or wait_for or timeout:
+    if wait or wait_for or timeout or candidate:
         if policy:
             raise typer.BadParameter("it is compared where status does not wait", param_hint="--policy")
         outside = connected(project, region, emulator, local=local)
         phase, at_most = _phase(wait_for), parsed_duration("--timeout", timeout)
-        raise typer.Exit(_waited(outside, checked_service(service), phase, at_most, as_json=as_json))
+        awaited = Awaited(checked_service(service), phase, at_most, checked_revision(candidate))
+        raise typer.Exit(_waited(outside, awaited, as_json=as_json))
     from controller.cli.report import health_report, report_of
     from controller.core.pause_ahead import read_pause_ahead
     from controller.engine.health import look_at_health
@@ -119,9 +131,17 @@ def _show(seen: "Pass", health: "ServiceHealth | None", differing: Path | None) 
         console.print(f"The rollout keeps the policy that it began with; {other} says something else.")
 
 
-def _waited(
-    outside: "Outside", service: str, phase: "Phase | None", at_most: "timedelta | None", *, as_json: bool
-) -> ExitCode:
+@dataclass(frozen=True)
+class Awaited:
+    """What is waited for."""
+
+    service: str
+    phase: "Phase | None"
+    at_most: timedelta | None
+    candidate: str
+
+
+def _waited(outside: "Outside", awaited: Awaited, *, as_json: bool) -> ExitCode:
     """Wait, saying what changes; return the code of how it ended, or of a phase that was reached."""
     from controller.cli.following import ending_text, exit_code
     from controller.cli.report import rollout_report
@@ -133,7 +153,8 @@ def _waited(
         line = f"{rollout.phase.value:<11} {rollout.percent:>3} %  {state}; {plain(rollout.reason)}"
         print(json.dumps(plain_values(rollout_report(rollout))) if as_json else line, flush=True)
 
-    followed = wait_until(outside, service, phase, at_most, on_change)
+    service, phase = awaited.service, awaited.phase
+    followed = wait_until(outside, service, phase, awaited.at_most, on_change, awaited.candidate)
     if followed is None:
         print(f"canary: the time to wait is over; go on with: canary status {service}", file=sys.stderr)
         return ExitCode.UNSURE

@@ -8,8 +8,12 @@ from typing import Final
 from controller.core.permissions import ACTS_AS, BUILD, CONTROLLER, INVOKER
 
 APIS: Final = ("artifactregistry", "cloudbuild", "cloudscheduler", "iam", "logging", "monitoring", "run")
+IMAGES: Final = "services"
+"""The repository of the services' images."""
 CONTROLLER_ROLE: Final = "canaryController"
 BUILD_ROLE: Final = "canaryBuild"
+SECRET_READER: Final = "roles/secretmanager.secretAccessor"
+PUBLISHER: Final = "roles/pubsub.publisher"
 EVERY: Final = "*/5 * * * *"
 _WIDEST: Final = 100
 
@@ -81,11 +85,13 @@ def _image(setup: Setup) -> Iterator[Command]:
         "The APIs that are used.",
         *("services", "enable", *(f"{api}.googleapis.com" for api in APIS), f"--project={setup.project}"),
     )
-    yield _gcloud(
-        "A place for the controller's image; skip it if the repository is there.",
-        *("artifacts", "repositories", "create", setup.repository, "--repository-format=docker"),
-        *(f"--location={setup.region}", f"--project={setup.project}"),
-    )
+    whose = {IMAGES: "services' images", setup.repository: "controller's image"}
+    for repository, what in whose.items():
+        yield _gcloud(
+            f"A place for the {what}; skip it if the repository is there.",
+            *("artifacts", "repositories", "create", repository, "--repository-format=docker"),
+            *(f"--location={setup.region}", f"--project={setup.project}"),
+        )
     yield _gcloud(
         "The image. Run this in a checkout of cloud-run-canary.",
         *("builds", "submit", ".", f"--tag={setup.image}", f"--project={setup.project}"),
@@ -170,6 +176,22 @@ def _where_needed(setup: Setup) -> Iterator[Command]:
     for service in setup.services:
         why = f"If {service} asks for a sign-in and its policy has probes or a smoke test: for the job."
         yield _on_service(setup, service, setup.account, why)
+    yield from _notices(setup)
+
+
+def _notices(setup: Setup) -> Iterator[Command]:
+    """Yield what notices need: whoever makes a transition tells of it, the job or the build."""
+    for api, kind, when, role in (
+        ("secretmanager", "secrets", "a notice's address or token is a secret", SECRET_READER),
+        ("pubsub", "pubsub topics", "notices go to a topic", PUBLISHER),
+    ):
+        enable = ("services", "enable", f"{api}.googleapis.com", f"--project={setup.project}")
+        yield _gcloud(f"If {when}: the API.", *enable)
+        name = kind.split()[-1].removesuffix("s").upper()
+        bind = (*kind.split(), "add-iam-policy-binding", name)
+        for account, whose in ((setup.account, "job"), (setup.build_account, "build")):
+            why = f"If {when}: for the {whose}, on each {name}."
+            yield _gcloud(why, *bind, *_bound(account, role), f"--project={setup.project}")
 
 
 def _gcloud(why: str, *words: str) -> Command:

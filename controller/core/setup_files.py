@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from controller.core.setup import Setup
+from controller.core.setup import IMAGES, Setup
 
 POLICY: Final = "canary.yaml"
 BUILD: Final = "cloudbuild.canary.yaml"
@@ -31,10 +31,11 @@ def _build(setup: Setup) -> str:
         _HEAD
         + f"  _SERVICE: {setup.services[0]}\n{staging}"
         + f"  _REGION: {setup.region}\n"
-        + "  _IMAGE: ${_REGION}-docker.pkg.dev/${PROJECT_ID}/services/${_SERVICE}\n"
+        + "  _IMAGE: ${_REGION}-docker.pkg.dev/${PROJECT_ID}/"
+        + f"{IMAGES}/${{_SERVICE}}\n"
         + f"  _CANARY_IMAGE: {setup.image}\n"
         + f"  _POLICY: {POLICY}\n"
-        + _TAG
+        + "\nsteps:\n"
         + (_STAGING if setup.staging else "")
         + _PRODUCTION
         + f"serviceAccount: projects/{setup.project}/serviceAccounts/{setup.build_account}\n"
@@ -50,13 +51,6 @@ _HEAD: Final = """\
 substitutions:
 """
 
-_TAG: Final = """\
-  # The tag of this build's revisions. Tag and service name may have 46 characters together.
-  _TAG: b-${SHORT_SHA}
-
-steps:
-"""
-
 _STAGING: Final = """\
   # Staging takes the change at once, and is asked what the policy's smoke test and probes ask.
   - id: staging
@@ -69,14 +63,12 @@ _STAGING: Final = """\
       - --image=${_IMAGE}:${SHORT_SHA}
       - --project=${PROJECT_ID}
       - --region=${_REGION}
-      - --tag=${_TAG}
 
   - id: check-staging
     name: ${_CANARY_IMAGE}
     args:
       - probe
       - ${_STAGING_SERVICE}
-      - --tag=${_TAG}
       - --project=${PROJECT_ID}
       - --region=${_REGION}
       - --policy=${_POLICY}
@@ -85,6 +77,8 @@ _STAGING: Final = """\
 
 _PRODUCTION: Final = """\
   # No user meets the new revision yet; but a first deployment has no stable to keep them on, and takes them.
+  # The tag is always the same and moves on: one that stays on a revision that never started makes each later
+  # deployment fail. Tag and service name may have 46 characters together, which leaves the name 37.
   # (Two dollar signs are one for the shell.)
   - id: deploy
     name: gcr.io/google.com/cloudsdktool/cloud-sdk:slim
@@ -93,15 +87,17 @@ _PRODUCTION: Final = """\
       - -euc
       - |
         stable=$$(gcloud run services list --project="${PROJECT_ID}" --region="${_REGION}" \\
-          --filter="metadata.name=${_SERVICE}" --format="value(status.latestReadyRevisionName)")
+          --filter="metadata.name~^${_SERVICE}$$" --format="value(status.latestReadyRevisionName)")
         if [ -n "$$stable" ]; then users=--no-traffic; else users=; fi
         gcloud run deploy "${_SERVICE}" --image="${_IMAGE}:${SHORT_SHA}" --project="${PROJECT_ID}" \\
-          --region="${_REGION}" --tag="${_TAG}" $$users
+          --region="${_REGION}" --tag=candidate $$users
 
   # In steps, to the end. For policies that take hours add --detach: then the job follows the rollout.
   - id: canary
     name: ${_CANARY_IMAGE}
-    env: ['BUILD_ID=${BUILD_ID}']   # stands in the record as who began it
+    env:
+      - BUILD_ID=${BUILD_ID}       # who began it, says `canary history` then
+      - COMMIT_SHA=${COMMIT_SHA}   # what was deployed, for notices to GitHub; empty in a build by hand
     args:
       - rollout
       - ${_SERVICE}

@@ -1,8 +1,8 @@
 """The beginning of a rollout: go on with the one on record, or open a new one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,19 +17,18 @@ from controller.core.policy_choices import OnNewRevision
 from controller.core.preflight import Gravity, check_service
 from controller.core.probe_evidence import without_probes
 from controller.core.reach import Traffic, traffic_of
-from controller.core.record import ANNOTATION, write_record
 from controller.core.rollout import Phase, Rollout
 from controller.core.step_plan import fit_steps
 from controller.core.traffic import written
 from controller.core.trail import opening_of
-from controller.engine.audit import LogMemory, unlogged_of
+from controller.engine.audit import LogMemory, entry_of, unlogged_of
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
 from controller.engine.probe_log import asked_lately
 from controller.engine.reconcile import read_rollout
 from controller.engine.telling import tell
-from controller.engine.writing import apply
-from controller.ports import ConflictError, Minutes, PermanentError, ServiceChange, ThrottledError
+from controller.engine.writing import apply, try_to_apply
+from controller.ports import CanaryError, ConflictError, Minutes, PermanentError, ThrottledError
 
 log = structlog.get_logger()
 
@@ -64,6 +63,8 @@ class Begun:
     notes: tuple[str, ...] = ()
     queued: bool = False
     """The wanted rollout has to wait for this one, which is another's."""
+    log: LogMemory = field(default_factory=LogMemory, compare=False)
+    """What was told of the opening, for who follows it: a controller tells of it once."""
 
 
 def begin(outside: Outside, request: Request) -> Begun | NothingToDo:
@@ -89,20 +90,24 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
     if isinstance(opening, NothingToDo):
         return opening
     opening = _fitted(opening, _check_reads(outside, opening.rollout))
-    opening = _checked(opening, service, revisions)
-    try_on(outside, service, opening)
+    opening = _checked(outside, opening, service, revisions, previous)
+    news = (*unlogged_of(service), opening_of(opening.rollout, previous))
+    try_to_apply(outside, service, opening.rollout, opening.split, news)
     lacking = tuple(outside.notices.lacking(request.policy.notices)) if request.policy.notices else ()
     try:
-        open_on(outside, service, opening, previous)
+        memory = open_on(outside, service, opening, previous)
     except ConflictError:
         lost.append(opening.rollout)
         raise
     log.info("opened", service=service.name, rollout=opening.rollout.id, candidate=opening.rollout.candidate)
-    return Begun(opening.rollout, opened=True, warnings=(*opening.warnings, *lacking), notes=opening.notes)
+    warnings = (*opening.warnings, *lacking)
+    return Begun(opening.rollout, opened=True, warnings=warnings, notes=opening.notes, log=memory)
 
 
-def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> None:
-    """Write an opening, and what was not logged yet of the rollout before.
+def open_on(
+    outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None
+) -> LogMemory:
+    """Write an opening, and what was not logged yet of the rollout before; return what was told of it.
 
     One that is under way takes the mark of a pause ahead into its record.
     """
@@ -111,23 +116,37 @@ def open_on(outside: Outside, service: ServiceState, opening: Opening, previous:
     apply(
         outside, service, opening.rollout, opening.split, news, opening=not opening.rollout.phase.is_terminal
     )
-    tell(outside, LogMemory(), news, made)
+    memory = LogMemory()
+    tell(outside, memory, news, made)
+    return memory
 
 
-def _checked(opening: Opening, service: ServiceState, revisions: Sequence[RevisionState]) -> Opening:
+def _checked(
+    outside: Outside,
+    opening: Opening,
+    service: ServiceState,
+    revisions: Sequence[RevisionState],
+    previous: Rollout | None,
+) -> Opening:
     """Return the opening with what to know of the service's settings; raises OpeningRefused."""
     found = list(check_service(service, revisions, opening.rollout.policy))
     for finding in found:
-        if finding.gravity is Gravity.ERROR:
+        # Whether there is one stable, the opening has said: it knows what is about to be served.
+        if finding.gravity is Gravity.ERROR and finding.check != "split":
             raise OpeningRefused(f"{finding.what}; {finding.todo}")
     news = [each for each in found if each.gravity is Gravity.WARNING and each.check in SAID_AT_FIRST]
-    return replace(opening, warnings=(*opening.warnings, *(f"{each.what}; {each.todo}" for each in news)))
+    told = [*(f"{each.what}; {each.todo}" for each in news), *_lacking_log(outside, opening, previous)]
+    return replace(opening, warnings=(*opening.warnings, *told))
 
 
-def try_on(outside: Outside, service: ServiceState, opening: Opening) -> None:
-    """Let Cloud Run say whether it would take the opening, before anything of it is written."""
-    annotations = {**service.annotations, ANNOTATION: write_record(opening.rollout)}
-    outside.cloud_run.try_service(ServiceChange(service.name, service.etag, annotations, opening.split))
+def _lacking_log(outside: Outside, opening: Opening, previous: Rollout | None) -> Iterator[str]:
+    """Say that the audit log may not be written, which a rollout goes on without."""
+    try:
+        outside.audit_log.try_entry(entry_of(opening_of(opening.rollout, previous)))
+    except PermanentError as error:
+        yield f"its transitions are not logged, and wait on the service: {error}"
+    except CanaryError:
+        return  # it is out of reach for now, and is tried again with each transition
 
 
 def _default_candidate(service: ServiceState, previous: Rollout | None) -> str:

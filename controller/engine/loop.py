@@ -8,6 +8,7 @@ from enum import StrEnum
 from controller.core.decision import Command, needs_evidence
 from controller.core.log_evidence import next_block
 from controller.core.rollout import Phase, Rollout
+from controller.engine.audit import LogMemory
 from controller.engine.evidence import EvidenceCache
 from controller.engine.outside import Outside
 from controller.engine.patience import until_it_works
@@ -47,9 +48,14 @@ class Followed:
     rollout: Rollout
 
 
-def follow(outside: Outside, rollout: Rollout, on_pass: OnPass) -> Followed:
-    """Pass over the service until the rollout has ended, is held by its policy, or is another's."""
-    passes = Passes(outside, rollout.service, PATIENCE)
+def follow(
+    outside: Outside, rollout: Rollout, on_pass: OnPass, log: LogMemory | None = None
+) -> Followed:
+    """Pass over the service until the rollout has ended, is held by its policy, or is another's.
+
+    `log` is what this controller remembers of the opening, if it was the one that opened it.
+    """
+    passes = Passes(outside, rollout.service, PATIENCE, log=log)
     ended_at: datetime | None = None
     while True:
         try:
@@ -85,12 +91,18 @@ class Passes:
     """Passes over one service that outlive lost races and outages, up to a limit."""
 
     def __init__(
-        self, outside: Outside, service: str, patience: timedelta, *, reads_log: bool = True
+        self,
+        outside: Outside,
+        service: str,
+        patience: timedelta,
+        *,
+        reads_log: bool = True,
+        log: LogMemory | None = None,
     ) -> None:
         self._outside = outside
         self._service = service
         self._patience = patience
-        self._memory = Memory(EvidenceCache(reads_log=reads_log))
+        self._memory = Memory(EvidenceCache(reads_log=reads_log), log or LogMemory())
 
     def next(self, command: Command | None = None) -> Pass:
         """Return the next pass that works; raises the last error when patience is over."""

@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from controller.core.evidence import MINUTE, Minute, final_until
 from controller.core.observation import RevisionState, ServiceState
 from controller.core.policy import Policy
-from controller.core.policy_probes import Probe
 from controller.core.preflight import Finding, Gravity, check_service
 from controller.core.record import ANNOTATION
 from controller.core.step_plan import fit_steps
 from controller.core.traffic import LONGEST_TAG_AND_SERVICE, Target, tags_of
 from controller.core.units import duration_text
 from controller.engine.begin import measure_traffic
-from controller.engine.checks import asked_well
+from controller.engine.checks import asked_well, probes_asked
 from controller.engine.outside import Outside
 from controller.engine.reconcile import read_rollout
 from controller.ports import (
@@ -23,6 +22,7 @@ from controller.ports import (
     CanaryError,
     DeniedError,
     NotFoundError,
+    RecordUnreadableError,
     ServiceChange,
     Severity,
     ThrottledError,
@@ -32,6 +32,8 @@ BY = "preflight"
 TAG = "canary-00000000"
 """As long as the tags of a rollout."""
 LATELY = timedelta(hours=1)
+STALE = timedelta(minutes=10)
+"""Beyond what Cloud Monitoring is late anyway; a service with users has a request in this time."""
 GRANT = "give the controller's account this permission: docs/permissions.md has the least role"
 
 
@@ -68,7 +70,8 @@ def _tried(check: str, attempt: Callable[[], Finding]) -> Finding:
 
 def _failed(check: str, error: CanaryError) -> Finding:
     todo = GRANT if isinstance(error, DeniedError) else ""
-    return Finding(check, Gravity.ERROR, str(error), todo, unavailable=not isinstance(error, NotFoundError))
+    ours = isinstance(error, NotFoundError | RecordUnreadableError)
+    return Finding(check, Gravity.ERROR, str(error), todo, unavailable=not ours)
 
 
 def _read_revisions(outside: Outside, service: ServiceState, revisions: list[RevisionState]) -> Finding:
@@ -114,7 +117,7 @@ def _check_reads(outside: Outside, service: ServiceState, policy: Policy) -> Ite
     except CanaryError as error:
         yield _failed("metrics", error)
         return
-    yield _freshness(read.of.get(serving, ()), now)
+    yield _freshness(read.of.get(serving, ()), now, policy.metrics_delay)
     for name, problem in read.problems.items():
         yield Finding("metrics", Gravity.ERROR, f"{name}: {problem}", "see docs/policy.md, guards.custom")
     fitted = fit_steps(policy, traffic)
@@ -127,30 +130,38 @@ def _check_reads(outside: Outside, service: ServiceState, policy: Policy) -> Ite
         yield Finding("policy", Gravity.OK, f"it fits {traffic.text}")
 
 
-def _freshness(minutes: Sequence[Minute], now: datetime) -> Finding:
+def _freshness(minutes: Sequence[Minute], now: datetime, delay: timedelta) -> Finding:
     ends = [minute.end for minute in minutes if minute.sample.requests]
     if not ends:
         return Finding("metrics", Gravity.OK, "readable; no request in the last hour")
-    age = duration_text((now - max(ends)) // MINUTE * MINUTE)
-    return Finding("metrics", Gravity.OK, f"readable; the newest minute with requests is {age} old")
+    age = (now - max(ends)) // MINUTE * MINUTE
+    told = f"readable; the newest minute with requests is {duration_text(age)} old"
+    if age > delay + STALE:
+        why = "either its users are gone, or Cloud Monitoring is late: look at its request count"
+        return Finding("metrics", Gravity.WARNING, told, why)
+    return Finding("metrics", Gravity.OK, told)
 
 
 def _check_logs(outside: Outside, service: ServiceState, policy: Policy) -> Iterator[Finding]:
-    yield _tried_log("audit log", outside.audit_log, service, outside.clock.now(), Gravity.WARNING)
-    if policy.probes:
-        yield _tried_log("probe log", outside.probe_log, service, outside.clock.now(), Gravity.ERROR)
+    now = outside.clock.now()
+    yield _tried_log("audit log", outside.audit_log, service, now, Gravity.WARNING)
+    if policy.probes:  # what was asked must be read back, but can be done without being kept
+        yield _tried_log("probe log", outside.probe_log, service, now, Gravity.ERROR)
     if policy.request_logs:
         yield _tried("request log", lambda: _read_log(outside, service))
 
 
 def _tried_log(check: str, log: AuditLog, service: ServiceState, now: datetime, gravity: Gravity) -> Finding:
-    """Try to write and to read; a rollout goes on without its audit trail."""
+    """Try to read, and to write, which a rollout goes on without; `gravity` is that of reading."""
     entry = AuditEntry(f"{BY}-{service.name}", now, service.name, "", Severity.INFO, BY)
     try:
-        log.try_entry(entry)
         log.read_entries(service.name, since=now - MINUTE, limit=1)
     except CanaryError as error:
         return replace(_failed(check, error), gravity=gravity)
+    try:
+        log.try_entry(entry)
+    except CanaryError as error:
+        return replace(_failed(check, error), gravity=Gravity.WARNING)
     return Finding(check, Gravity.OK, "writable and readable")
 
 
@@ -165,8 +176,7 @@ def _read_log(outside: Outside, service: ServiceState) -> Finding:
 
 def _check_probes(outside: Outside, service: ServiceState, policy: Policy) -> Iterator[Finding]:
     """Ask the service itself what the policy will ask of a candidate; nothing that writes."""
-    probes = (*(Probe(path=path) for path in policy.smoke), *policy.probes)
-    for probe in probes:
+    for probe in probes_asked(policy):
         if lacking := outside.probes.lacking(probe):
             yield Finding("probes", Gravity.ERROR, f"{probe.name} cannot be asked: {lacking}")
         elif probe.writes:

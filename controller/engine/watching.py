@@ -12,6 +12,8 @@ from controller.ports import NoRolloutError, NotFoundError
 
 LOOK_PAUSE = 5.0
 """Seconds between two looks; each is one read."""
+APPEARANCE = timedelta(minutes=10)
+"""How long the rollout of a candidate may take to begin, as the job that begins it takes time to start."""
 
 
 def wait_until(
@@ -20,20 +22,20 @@ def wait_until(
     phase: Phase | None,
     at_most: timedelta | None,
     on_change: Callable[[Rollout], None],
+    candidate: str = "",
 ) -> Followed | None:
     """Look until the rollout on record is in this phase, or has come to where it ends or is held.
 
     A phase is reached when its split is in force. A rollout that a person paused, or that stands at a gate,
-    is waited for. Returns None where `at_most` is over before. Raises NoRolloutError where there is nothing
-    to wait for, and what the ports raise where the API is out of reach for long.
+    is waited for; that of a `candidate` may still be about to begin. Returns None where `at_most` is over
+    before. Raises NoRolloutError where there is nothing to wait for, and what the ports raise where the API
+    is out of reach for long.
     """
     until = None if at_most is None else outside.clock.now() + at_most
     looks = _looks(outside, service, until)
-    last = next(looks)
-    if not isinstance(last, Rollout):
-        raise NoRolloutError(
-            f"no rollout of {service} is on record; begin one with: canary rollout {service}"
-        )
+    last = _first(outside, service, looks, candidate, until)
+    if last is None:
+        return None
     on_change(last)
     while (ending := _reached(last, phase, outside.clock.now())) is None:
         left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
@@ -49,6 +51,35 @@ def wait_until(
             on_change(seen)
         last = seen
     return Followed(ending, last)
+
+
+def _first(
+    outside: Outside,
+    service: str,
+    looks: Iterator[Rollout | Ending],
+    candidate: str,
+    until: datetime | None,
+) -> Rollout | None:
+    """Return the rollout that is waited for once it is on record; None where the time is over before."""
+    begun = outside.clock.now()
+    while True:
+        found = next(looks)
+        if isinstance(found, Rollout) and candidate in ("", found.candidate):
+            return found
+        if not candidate:
+            raise NoRolloutError(
+                f"no rollout of {service} is on record; begin one with: canary rollout {service}"
+            )
+        if outside.clock.now() - begun > APPEARANCE:
+            minutes = APPEARANCE // timedelta(minutes=1)
+            raise NoRolloutError(
+                f"no rollout of {candidate} has begun in {minutes} minutes; if a job was to begin it, look"
+                " at: gcloud run jobs executions list"
+            )
+        left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
+        if left <= timedelta():
+            return None
+        outside.clock.sleep(left.total_seconds())
 
 
 def _left(outside: Outside, until: datetime | None, most: timedelta) -> timedelta:

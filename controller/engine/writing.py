@@ -20,7 +20,7 @@ from controller.core.rollout import Phase, Rollout
 from controller.core.traffic import LATEST, Split, SplitInvalid, check_split, same_split, shares_of
 from controller.core.trail import UNLOGGED, Transition, those_that_fit, write_unlogged
 from controller.engine.outside import Outside
-from controller.ports import ConflictError, PermanentError, ServiceChange, TransientError
+from controller.ports import ConflictError, DeniedError, PermanentError, ServiceChange, TransientError
 
 log = structlog.get_logger()
 
@@ -42,6 +42,24 @@ def apply(
     """
     if split is not None:
         _check(split, rollout, service)
+    change, lost = _change(service, rollout, split, unlogged, opening=opening)
+    if lost:
+        log.warning("no room for transitions until they are logged", service=service.name, transitions=lost)
+    if change.size_on(service.annotations) > MOST_ANNOTATIONS:
+        _write_without_record(outside, service, rollout, split)
+    else:
+        write(outside, service, change)
+
+
+def _change(
+    service: ServiceState,
+    rollout: Rollout,
+    split: Split | None,
+    unlogged: Sequence[Transition],
+    *,
+    opening: bool,
+) -> tuple[Change, int]:
+    """Return the change that says it all, and how many transitions it has no room for."""
     fitting = those_that_fit(unlogged)
     annotations = {ANNOTATION: write_record(rollout), UNLOGGED: write_unlogged(fitting) or None}
     if opening:
@@ -49,12 +67,24 @@ def apply(
     change = Change(annotations, split)
     if change.size_on(service.annotations) > MOST_ANNOTATIONS:
         fitting, change = (), replace(change, annotations=annotations | {UNLOGGED: None})
-    if lost := len(unlogged) - len(fitting):
-        log.warning("no room for transitions until they are logged", service=service.name, transitions=lost)
+    return change, len(unlogged) - len(fitting)
+
+
+def try_to_apply(
+    outside: Outside, service: ServiceState, rollout: Rollout, split: Split, unlogged: Sequence[Transition]
+) -> None:
+    """Let Cloud Run say whether it would take an opening as `apply` writes it; nothing is stored."""
+    change, _ = _change(service, rollout, split, unlogged, opening=True)
     if change.size_on(service.annotations) > MOST_ANNOTATIONS:
-        _write_without_record(outside, service, rollout, split)
-    else:
-        write(outside, service, change)
+        return  # which the writing itself says better
+    annotations = change.applied_to(service.annotations)
+    try:
+        outside.cloud_run.try_service(ServiceChange(service.name, service.etag, annotations, split))
+    except PermanentError as error:
+        if isinstance(error, DeniedError) or "validate" not in str(error):
+            raise
+        # An API that does not try anything out says so in these words; it may take the write itself.
+        log.warning("the write could not be tried beforehand", service=service.name, error=str(error))
 
 
 def _write_without_record(

@@ -20,6 +20,12 @@
 locals {
   image        = var.image != "" ? var.image : "${var.region}-docker.pkg.dev/${var.project}/${var.repository}/canary:latest"
   all_services = setunion(var.services, var.staging_services)
+  repositories = setunion([var.repository, "services"])
+  secrets      = setunion(values(var.secrets), var.notice_secrets)
+  notice_apis = concat(
+    length(local.secrets) > 0 ? ["secretmanager.googleapis.com"] : [],
+    length(var.notice_topics) > 0 ? ["pubsub.googleapis.com"] : [],
+  )
 }
 
 resource "google_project_service" "used" {
@@ -35,6 +41,25 @@ resource "google_project_service" "used" {
 
   service            = each.value
   disable_on_destroy = false
+}
+
+# Only where notices need them.
+resource "google_project_service" "notices" {
+  for_each = toset(local.notice_apis)
+
+  service            = each.value
+  disable_on_destroy = false
+}
+
+# The places of the controller's image and of the services' images.
+resource "google_artifact_registry_repository" "images" {
+  for_each = setsubtract(local.repositories, var.existing_repositories)
+
+  repository_id = each.value
+  location      = var.region
+  format        = "DOCKER"
+
+  depends_on = [google_project_service.used]
 }
 
 # --- the controller ---
@@ -112,14 +137,6 @@ resource "google_cloud_run_v2_job" "controller" {
 
   # The job cannot be made before it may read its secrets.
   depends_on = [google_project_service.used, google_secret_manager_secret_iam_member.controller]
-}
-
-resource "google_secret_manager_secret_iam_member" "controller" {
-  for_each = toset(values(var.secrets))
-
-  secret_id = each.value
-  role      = "roles/secretmanager.secretAccessor"
-  member    = google_service_account.controller.member
 }
 
 # --- its schedule ---
@@ -239,4 +256,47 @@ resource "google_cloud_run_v2_service_iam_member" "build" {
   location = var.region
   role     = "roles/run.invoker"
   member   = google_service_account.build.member
+}
+
+# --- notices ---
+
+# Whoever makes a transition tells of it: the job or the build.
+resource "google_secret_manager_secret_iam_member" "controller" {
+  for_each = local.secrets
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.controller.member
+
+  depends_on = [google_project_service.notices]
+}
+
+resource "google_secret_manager_secret_iam_member" "build" {
+  for_each = local.secrets
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.build.member
+
+  depends_on = [google_project_service.notices]
+}
+
+resource "google_pubsub_topic_iam_member" "controller" {
+  for_each = var.notice_topics
+
+  topic  = each.value
+  role   = "roles/pubsub.publisher"
+  member = google_service_account.controller.member
+
+  depends_on = [google_project_service.notices]
+}
+
+resource "google_pubsub_topic_iam_member" "build" {
+  for_each = var.notice_topics
+
+  topic  = each.value
+  role   = "roles/pubsub.publisher"
+  member = google_service_account.build.member
+
+  depends_on = [google_project_service.notices]
 }

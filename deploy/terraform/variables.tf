@@ -26,9 +26,15 @@ variable "image" {
 }
 
 variable "repository" {
-  description = "The Artifact Registry repository of the controller's image; it has to exist."
+  description = "The Artifact Registry repository of the controller's image. That of the services' images is called services."
   type        = string
   default     = "tools"
+}
+
+variable "existing_repositories" {
+  description = "Those of the two repositories that exist already, and are not to be created."
+  type        = set(string)
+  default     = []
 }
 
 variable "job" {
@@ -61,7 +67,19 @@ variable "act_as_services" {
 }
 
 variable "secrets" {
-  description = "Secrets of notices: for each variable of the job's environment the secret's id, such as {SLACK_URL = \"slack-url\"}; they have to exist."
+  description = "Secrets of notices with env:NAME: for each variable of the job's environment the secret's id, such as {SLACK_URL = \"slack-url\"}; they have to exist."
   type        = map(string)
   default     = {}
+}
+
+variable "notice_secrets" {
+  description = "The ids of the secrets of notices with secret:NAME, such as [\"slack\"], which job and build may read; they have to exist."
+  type        = set(string)
+  default     = []
+}
+
+variable "notice_topics" {
+  description = "The Pub/Sub topics of notices, to which job and build may publish; they have to exist."
+  type        = set(string)
+  default     = []
 }

@@ -53,8 +53,31 @@ def test_the_builds_account_rolls_out_deploys_and_starts_the_job() -> None:
 
 
 def test_what_only_some_need_stands_apart_with_when() -> None:
-    assert roles_of(JOB, SOMETIMES) == {"roles/run.invoker", "roles/iam.serviceAccountUser"}
+    of_notices = {"roles/secretmanager.secretAccessor", "roles/pubsub.publisher"}
+    assert roles_of(JOB, SOMETIMES) == {"roles/run.invoker", "roles/iam.serviceAccountUser", *of_notices}
+    assert roles_of(FROM_BUILD, SOMETIMES) == {"roles/run.invoker", "roles/storage.objectViewer", *of_notices}
     assert all(re.match(r"(If|For) ", command.why) for command in SOMETIMES)
+
+
+def test_the_apis_of_notices_are_enabled_only_where_needed() -> None:
+    for api in ("secretmanager.googleapis.com", "pubsub.googleapis.com"):
+        assert not [command for command in ALWAYS if api in command.line]
+        assert [command.line for command in SOMETIMES if api in command.line] == [
+            f"gcloud services enable {api} --project=my-project"
+        ]
+
+
+@pytest.mark.parametrize("repository", ["tools", "services"])
+def test_each_repository_that_an_image_is_pushed_to_is_created_once(repository: str) -> None:
+    setup = Setup("my-project", "europe-west1", ("web",), repository=repository)
+    build = files_of(setup, "")["cloudbuild.canary.yaml"]
+    used = re.findall(r"-docker\.pkg\.dev/[^/]+/([a-z]+)/", build)
+    created = [
+        shlex.split(command.line)[4]
+        for command in commands_of(setup)
+        if "artifacts repositories create" in command.line
+    ]
+    assert sorted(created) == sorted(set(used))
 
 
 def test_the_job_is_not_run_again_and_may_take_a_day() -> None:

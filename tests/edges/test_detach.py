@@ -79,7 +79,8 @@ def test_a_detached_rollout_is_promoted_by_the_job(cloud: Cloud, jobs: Jobs) -> 
     with cloud.users(name):
         report = detached(cloud, name, "--policy", cloud.quick, BUILD_ID="1234")
         assert report["warnings"] == []
-        assert cloud("status", name, *cloud.at, "--wait").returncode == 0
+        awaited = cloud("status", name, *cloud.at, "--wait", "--candidate", f"{name}-v2")
+        assert awaited.returncode == 0, awaited.stderr
     assert jobs.exit_code(job, report["execution"]) == 0
     assert jobs.execution(job, report["execution"]).succeeded_count == 1
     assert cloud.serving(name) == {"v2": 100}
@@ -87,6 +88,21 @@ def test_a_detached_rollout_is_promoted_by_the_job(cloud: Cloud, jobs: Jobs) -> 
     opened = reports_in(cloud.canary("history", name, "--json").stdout)[0]
     assert opened["after"]["by"] == f"build 1234, job execution {report['execution']}"
     assert record["policy"]["steps"] == ["20%", "50%"]
+    jobs.delete(job)
+
+
+def test_the_commit_that_is_told_to_github_is_that_of_who_starts_the_job(cloud: Cloud, jobs: Jobs) -> None:
+    name, job = cloud.two_revisions(), jobs.create("of-a-commit")
+    refs = ("env:COMMIT_SHA", "env:NOWHERE", "env:NO_REF", "main")
+    policy = "".join(
+        f"  - github: {{repository: my-org/shop{number}, ref: '{ref}'}}\n" for number, ref in enumerate(refs)
+    )
+    file = cloud.file("told.yaml", f"version: 1\nsteps: [33%]\nnotices:\n{policy}")
+    detached(cloud, name, "--policy", file, "--job", job, COMMIT_SHA="0a1b2c3d", NO_REF="no ref")
+    assert until(lambda: bool(cloud.record(name)))
+    notices = json.loads(cloud.record(name))["policy"]["notices"]
+    assert [each["github"]["ref"] for each in notices] == ["0a1b2c3d", *refs[1:]]
+    assert cloud("rollback", name, *cloud.at).returncode == 0
     jobs.delete(job)
 
 
@@ -112,6 +128,7 @@ def test_it_says_where_to_look_and_what_of_the_job_would_harm(cloud: Cloud, jobs
     assert "is ended after 1h, and this policy may take 3d10m" in said
     assert "--task-timeout=73h" in said
     assert f"canary status {name} --wait --project=demo --region=local-1" in said
+    assert f"--candidate={name}-v2" in said
     assert f"gcloud run jobs executions describe {job}-" in said
     assert "console.cloud.google.com" not in said  # it is not there
     jobs.delete(job)
@@ -172,7 +189,6 @@ def test_a_permission_that_is_missing_is_named(cloud: Cloud) -> None:
         """\
 roles: {}
 bindings:
-- {role: roles/run.viewer, members: ['user:ada@example.com']}
 - {role: roles/run.jobsExecutor, members: ['user:ada@example.com']}
 - {role: roles/owner, members: ['user:owner@example.com']}
 """,

@@ -71,12 +71,16 @@ def test_the_build_is_one_and_ends_with_the_canary(tmp_path: Path, more: tuple[s
     assert used == set(build["substitutions"]), "Cloud Build refuses what is missing, and what is not used"
 
 
-def test_the_build_has_the_steps_of_the_whole_pipeline(tmp_path: Path) -> None:
-    plan(tmp_path)
-    whole = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
-    known = [step["id"] for step in whole["steps"]]
-    own = [step["id"] for step in build_of(tmp_path)["steps"]]
-    assert [each for each in known if each in own] == own
+@pytest.mark.parametrize("more", [(), ("--staging-service", "web-staging")])
+def test_the_build_has_the_steps_of_the_whole_pipeline(tmp_path: Path, more: tuple[str, ...]) -> None:
+    plan(tmp_path, *more)
+    whole, own = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text()), build_of(tmp_path)
+    ids = [step["id"] for step in own["steps"]]
+    assert [step for step in whole["steps"] if step["id"] in ids] == own["steps"]
+    assert {name: whole[name] for name in ("options", "timeout")} == {
+        name: own[name] for name in ("options", "timeout")
+    }
+    assert own["substitutions"]["_IMAGE"] == whole["substitutions"]["_IMAGE"]
 
 
 @pytest.mark.parametrize("there", ["canary.yaml", "cloudbuild.canary.yaml"])

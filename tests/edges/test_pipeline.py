@@ -13,6 +13,7 @@ import pytest
 from google.cloud.devtools.cloudbuild_v1.types import Build, BuildOptions
 
 from controller.core.policy import parse_policy
+from controller.core.policy_notices import GitHub
 from controller.core.traffic import LONGEST_TAG_AND_SERVICE
 from controller.emulator.gcloud import environment
 
@@ -60,6 +61,14 @@ def test_only_the_last_step_tells_the_long_form_from_the_other() -> None:
     assert [each for each in detached if each not in followed] == ["--detach", "--job=${_JOB}"]
     assert [each for each in detached if each in followed] == followed
     assert dict(long.substitutions) == {**whole.substitutions, "_JOB": "canary"}
+
+
+@pytest.mark.parametrize("file", [WHOLE, LONG], ids=lambda file: file.name)
+def test_the_canary_knows_the_commit_that_github_is_told(file: Path) -> None:
+    about = {**BY_TRIGGER, "COMMIT_SHA": "0a1b2c3d"}
+    build = substituted(read_build(file.read_text()), about, {})
+    kept = GitHub(repository="my-org/shop").ref.removeprefix("env:")
+    assert list(build.steps[-1].env) == ["BUILD_ID=5f-1", f"{kept}=0a1b2c3d"]
 
 
 def test_the_build_has_time_for_the_longest_rollout_of_the_standard_policy() -> None:

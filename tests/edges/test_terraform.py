@@ -102,8 +102,23 @@ def test_each_account_is_given_what_init_gives_it(account: str) -> None:
     for name, body in RESOURCES.items():
         if "_iam_member." in name and f".{account}.member" in body["member"]:
             given |= _roles(body)
-    secrets = {"roles/secretmanager.secretAccessor"} if account == "controller" else set()
-    assert given == wanted | secrets
+    assert given == wanted
+
+
+@pytest.mark.parametrize("account", PLANS)
+def test_notices_with_secrets_and_topics_are_for_both_accounts(account: str) -> None:
+    secrets = RESOURCES[f"google_secret_manager_secret_iam_member.{account}"]
+    topics = RESOURCES[f"google_pubsub_topic_iam_member.{account}"]
+    assert (secrets["for_each"], topics["for_each"]) == ("${local.secrets}", "${var.notice_topics}")
+    (local,) = (body for name, body in blocks("locals").items() if name == "secrets")
+    assert {"var.secrets", "var.notice_secrets"} <= set(re.findall(r"var\.\w+", str(local)))
+
+
+def test_the_repositories_are_those_of_init() -> None:
+    lines = [shlex.split(each.line) for each in commands_of(SETUP) if "repositories create" in each.line]
+    local = str(blocks("locals")["repositories"])
+    local = local.replace("var.repository", f'"{blocks("variable")["repository"]["default"]}"')
+    assert sorted(re.findall(r'"(\w+)"', local)) == sorted(words[4] for words in lines)
 
 
 def _roles(binding: Blocks) -> set[str]:

@@ -120,7 +120,7 @@ class Crowd:
         if isinstance(begun, NothingToDo):
             self._note(f"nothing to do: {begun.why}")
             return True
-        followed = follow(self.outside, begun.rollout, lambda _: None)
+        followed = follow(self.outside, begun.rollout, lambda _: None, begun.log)
         self._note(f"{followed.ending}: {followed.rollout.phase}")
         return not begun.queued and followed.ending is not Ending.REPLACED
 

@@ -17,10 +17,13 @@ from controller.core.opening import OpeningRefused
 from controller.core.policy import Policy
 from controller.core.preflight import Finding, Gravity
 from controller.core.traffic import Target
+from controller.core.trail import UNLOGGED
 from controller.engine.preflight import preflight
 from controller.ports import DeniedError
 
 HOUR = 3600
+LARGEST = 256 * 1024
+"""Bytes of all annotations together."""
 EVERYTHING = {*LEAST, "run.services.list", "logging.logEntries.list"}
 
 
@@ -285,6 +288,42 @@ def test_what_endangers_a_rollout_is_said_when_it_begins() -> None:
         warnings = " ".join(stage.begin().warnings)
         assert "Terraform made it" in warnings
         assert "may have one instance at most" in warnings
+
+
+def test_users_that_are_gone_are_noticed_by_the_age_of_the_newest_minute() -> None:
+    with a_stage() as stage:
+        stage.pin()
+        stage.wait(1800)
+        stage.users(0)
+        stage.wait(1500)
+        metrics = found(stage)["metrics"]
+        assert (metrics.gravity, "is 2" in metrics.what) == (Gravity.WARNING, True), metrics
+
+
+def test_what_waits_to_be_logged_gives_way_to_the_trial_as_to_the_opening() -> None:
+    with a_stage() as stage:
+        stage.pin()
+        stage.deploy()
+        record = stage.service().annotations
+        stage.replace_annotations({**record, "others": "x" * (LARGEST - 1000 - len(UNLOGGED) - 12_000)})
+        stage.set_annotations(**{UNLOGGED.replace("/", "__"): "[" + " " * 12_000 + "]"})
+        assert stage.begin().opened
+
+
+def test_a_repair_by_hand_that_is_not_in_force_yet_is_no_third_revision() -> None:
+    with a_stage(reconcile_delay=timedelta(seconds=60)) as stage:
+        stage.pin()
+        stage.wait(120)
+        first = stage.newest()
+        second, third = stage.deploy(), stage.deploy()
+        stage.wait(120)
+        stage.set_traffic((Target(first, 50), Target(second, 30), Target(third, 20)))
+        stage.wait(120)
+        stage.deploy()
+        stage.wait(120)
+        stage.set_traffic((Target(first, 100),))
+        assert len(stage.serving()) == 3
+        assert stage.begin().opened
 
 
 def test_looking_takes_no_time_of_the_service(stage: Stage) -> None:

@@ -275,6 +275,24 @@ def test_without_an_audit_log_nobody_is_told_again_and_again(world: World, recei
     assert receiver.kinds == ["started", "step", "rolled_back"]
 
 
+def test_an_opening_while_the_audit_log_is_away_is_told_once(world: World, receiver: Receiving) -> None:
+    fail_log(world, **{"for": "6m"})
+    world.deploy()
+    world.roll_out(told())
+    assert receiver.kinds == GOOD
+    assert_each_once_and_true(world, receiver)
+    assert unlogged(world) is None
+
+
+def test_an_opening_while_the_audit_log_is_away_is_told_once(world: World, receiver: Receiving) -> None:
+    fail_log(world, **{"for": "6m"})
+    world.deploy()
+    world.roll_out(told())
+    assert receiver.kinds == GOOD
+    assert_each_once_and_true(world, receiver)
+    assert unlogged(world) is None
+
+
 def test_a_log_that_nobody_may_read_is_written_all_the_same(world: World, receiver: Receiving) -> None:
     world.local.fault_of({"kind": "error", "method": "ListLogEntries", "code": "PERMISSION_DENIED"})
     world.deploy()

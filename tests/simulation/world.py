@@ -173,7 +173,7 @@ class World:
             if act:
                 act(seen)
 
-        return follow(self.outside, begun.rollout, on_pass)
+        return follow(self.outside, begun.rollout, on_pass, begun.log)
 
     def roll_out(self, policy: Policy | None = None, act: Any = None, **fields: Any) -> Followed:
         return self.follow(self.begin(policy, **fields), act)
