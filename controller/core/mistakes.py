@@ -15,6 +15,8 @@ Path = tuple[str | int, ...]
 _LONGEST_NAME: Final = 100
 _MOST_TOLD: Final = 10
 """How many mistakes fit in one sentence."""
+_SECRETIVE: Final = "notices"
+"""The field below which the name of an unknown one is not told: it may be an address, which is a secret."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def read_mistakes(model: type[BaseModel], error: ValidationError) -> Iterator[Mi
             case {"ctx": {"error": UnitInvalid() as cause}}:
                 yield Mistake(path, str(cause))
             case {"type": "extra_forbidden"}:
-                yield Mistake(path, _unknown_field(model, path))
+                yield _unknown_field(model, path)
             case {"type": "missing"}:
                 yield Mistake(path, f"{path[-1]} is missing; add it")
             case {"type": "invalid_key"}:
@@ -74,11 +76,14 @@ def read_mistakes(model: type[BaseModel], error: ValidationError) -> Iterator[Mi
                 yield Mistake(path, detail["msg"])
 
 
-def _unknown_field(model: type[BaseModel], path: Path) -> str:
+def _unknown_field(model: type[BaseModel], path: Path) -> Mistake:
     name = path[-1]
     fields = _part_at(model, path[:-1]).model_fields
     known = [name for name, field in fields.items() if not field.exclude]
-    return f"unknown field {shown(name)}{nearest(name, known) or '; known are ' + ', '.join(known)}"
+    instead = nearest(name, known) or "; known are " + ", ".join(known)
+    if path[:-1] and path[0] == _SECRETIVE:
+        return Mistake(path[:-1], f"unknown field{instead}")
+    return Mistake(path, f"unknown field {shown(name)}{instead}")
 
 
 def _part_at(part: type[BaseModel], path: Path) -> type[BaseModel]:

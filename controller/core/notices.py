@@ -56,7 +56,8 @@ _WEIGHTS = {
 def notices_of(transition: Transition) -> tuple[Notice, ...]:
     """Return what there is to tell of a transition to whom the policy names; mostly one notice, or none.
 
-    The opening of a rollout that takes the place of another one is news of both.
+    The opening of a rollout that takes the place of another one is news of both; one that begins paused is
+    started, and held.
     """
     return tuple(notice for notice in _all_of(transition) if notice.receivers)
 
@@ -67,6 +68,11 @@ def _all_of(transition: Transition) -> Iterator[Notice]:
         reason = f"the rollout of {after.candidate} took its place"
         told = _notice(transition, before, NoticeKind.SUPERSEDED, _superseded(before), reason)
         yield replace(told, id=f"{transition.id}-superseded")
+    yield from _of_the_rollout(transition)
+
+
+def _of_the_rollout(transition: Transition) -> Iterator[Notice]:
+    after = transition.after
     kind = kind_of(transition)
     if kind is None:
         return
@@ -75,6 +81,10 @@ def _all_of(transition: Transition) -> Iterator[Notice]:
         # A rollback while no rollout is under way: there is no deployment that it could be the end of.
         told = replace(told, receivers=tuple(each for each in told.receivers if not each.github))
     yield told
+    if transition.event is None and after.phase is Phase.PAUSED:
+        title = f"rollout of {after.candidate} begins paused"
+        held = _notice(transition, after, NoticeKind.HELD, title, after.reason)
+        yield replace(held, id=f"{transition.id}-held")
 
 
 def kind_of(transition: Transition) -> NoticeKind | None:

@@ -1,11 +1,12 @@
 """The notices of a policy: who is told what becomes of a rollout, and of which news."""
 
 import re
+from itertools import takewhile
 from typing import Annotated, Final, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from controller.core.mistakes import Mistake, PolicyInvalid, nearest
+from controller.core.mistakes import Mistake, Path, PolicyInvalid, nearest
 from controller.core.policy_choices import NoticeKind
 from controller.core.policy_fields import off_as_none
 from controller.core.policy_parts import Fields, Part, fields_of
@@ -126,6 +127,16 @@ class Receiver(Part):
         if self.github:
             return f"github {self.github.repository}, {self.github.environment}"
         return self.to or f"cloudevents {self.cloudevents}"
+
+
+_NAMES: Final = {"notices", *Receiver.model_fields, *GitHub.model_fields}
+
+
+def without_secrets(path: Path) -> Path:
+    """Return a path up to where it is one of notices; what else stands there may be an address, a secret."""
+    if path[:1] != ("notices",):
+        return path
+    return tuple(takewhile(lambda part: isinstance(part, int) or part in _NAMES, path))
 
 
 def receivers_of(value: object) -> object:

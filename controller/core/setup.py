@@ -12,7 +12,7 @@ IMAGES: Final = "services"
 """The repository of the services' images."""
 CONTROLLER_ROLE: Final = "canaryController"
 BUILD_ROLE: Final = "canaryBuild"
-SECRET_READER: Final = "roles/secretmanager.secretAccessor"
+ACCESSOR: Final = "roles/secretmanager.secretAccessor"
 PUBLISHER: Final = "roles/pubsub.publisher"
 EVERY: Final = "*/5 * * * *"
 _WIDEST: Final = 100
@@ -182,7 +182,7 @@ def _where_needed(setup: Setup) -> Iterator[Command]:
 def _notices(setup: Setup) -> Iterator[Command]:
     """Yield what notices need: whoever makes a transition tells of it, the job or the build."""
     for api, kind, when, role in (
-        ("secretmanager", "secrets", "a notice's address or token is a secret", SECRET_READER),
+        ("secretmanager", "secrets", "a notice's address or token is a secret", ACCESSOR),
         ("pubsub", "pubsub topics", "notices go to a topic", PUBLISHER),
     ):
         enable = ("services", "enable", f"{api}.googleapis.com", f"--project={setup.project}")

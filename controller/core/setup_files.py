@@ -31,8 +31,7 @@ def _build(setup: Setup) -> str:
         _HEAD
         + f"  _SERVICE: {setup.services[0]}\n{staging}"
         + f"  _REGION: {setup.region}\n"
-        + "  _IMAGE: ${_REGION}-docker.pkg.dev/${PROJECT_ID}/"
-        + f"{IMAGES}/${{_SERVICE}}\n"
+        + f"  _IMAGE: ${{_REGION}}-docker.pkg.dev/${{PROJECT_ID}}/{IMAGES}/${{_SERVICE}}\n"
         + f"  _CANARY_IMAGE: {setup.image}\n"
         + f"  _POLICY: {POLICY}\n"
         + "\nsteps:\n"
@@ -69,6 +68,7 @@ _STAGING: Final = """\
     args:
       - probe
       - ${_STAGING_SERVICE}
+      - --settle=30s   # the address may lead to the revision before for some seconds
       - --project=${PROJECT_ID}
       - --region=${_REGION}
       - --policy=${_POLICY}

@@ -104,9 +104,7 @@ def _begin(outside: Outside, request: Request, lost: list[Rollout]) -> Begun | N
     return Begun(opening.rollout, opened=True, warnings=warnings, notes=opening.notes, log=memory)
 
 
-def open_on(
-    outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None
-) -> LogMemory:
+def open_on(outside: Outside, service: ServiceState, opening: Opening, previous: Rollout | None) -> LogMemory:
     """Write an opening, and what was not logged yet of the rollout before; return what was told of it.
 
     One that is under way takes the mark of a pause ahead into its record.

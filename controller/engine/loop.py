@@ -48,9 +48,7 @@ class Followed:
     rollout: Rollout
 
 
-def follow(
-    outside: Outside, rollout: Rollout, on_pass: OnPass, log: LogMemory | None = None
-) -> Followed:
+def follow(outside: Outside, rollout: Rollout, on_pass: OnPass, log: LogMemory | None = None) -> Followed:
     """Pass over the service until the rollout has ended, is held by its policy, or is another's.
 
     `log` is what this controller remembers of the opening, if it was the one that opened it.

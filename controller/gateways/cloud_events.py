@@ -65,4 +65,4 @@ def publish(topic: str, event: Mapping[str, Any], signed_in: Callable[[str, str]
     data = b64encode(json.dumps(event).encode()).decode()
     messages = {"messages": [{"data": data, "attributes": {"content-type": CONTENT_TYPE}}]}
     headers = {} if local else signed_in("POST", url)
-    call("Pub/Sub", "POST", url, headers, messages, _HINTS)
+    call("Pub/Sub", "POST", url, headers, messages, _HINTS, in_the_open=bool(local))

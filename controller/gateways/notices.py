@@ -20,7 +20,11 @@ from controller.ports import Notices
 ALL_SECONDS: Final = 10.0
 """Real seconds after which nobody is waited for any longer, however much was to be sent."""
 REST: Final = 60.0
-"""Real seconds for which a receiver that was waited for in vain is left alone: others must not wait, too."""
+"""Real seconds for which a receiver that was waited for in vain is hardly waited for: others wait, too."""
+BRIEFLY: Final = 1.0
+"""Real seconds that such a receiver has all the same: when the controller ends, so do its threads."""
+MOST_UNDER_WAY: Final = 4
+"""How many threads one receiver may keep busy; what would need another one is not sent."""
 _REFERENCES: Final = ("env:", "secret:")
 _TOPIC: Final = "projects/"
 
@@ -44,7 +48,8 @@ class NoticeGateway(Notices):
         self._seconds = seconds
         self._signed_in = signed_in or GoogleSignIn().headers
         self._secrets = SecretValues(project, self._signed_in, secret_manager)
-        self._left_alone: dict[str, float] = {}
+        self._slow_until: dict[str, float] = {}
+        self._under_way: dict[str, list[Thread]] = {}
 
     def send(self, notices: Sequence[Notice]) -> Sequence[str]:
         """Send each notice to each of its receivers once; return what failed, without anything secret."""
@@ -60,27 +65,42 @@ class NoticeGateway(Notices):
 
     def _done(self, work: Mapping[Receiver, Callable[[], None]]) -> list[str]:
         """Do all work at once, as long as there is time, and return what failed."""
-        now, outcomes = monotonic(), dict[Receiver, str]()
+        begun, outcomes = monotonic(), dict[Receiver, str]()
         threads = {
-            receiver: Thread(target=_try, args=(outcomes, receiver, action), daemon=True)
-            for receiver, action in work.items()
-            if now >= self._left_alone.get(receiver.name, now)
+            each: self._started(each.name, partial(_try, outcomes, each, action))
+            for each, action in work.items()
         }
-        for thread in threads.values():
-            thread.start()
+        problems: dict[Receiver, str] = {}
         for receiver, thread in threads.items():
-            thread.join(max(0.0, now + self._seconds - monotonic()))
-            if thread.is_alive():
-                self._left_alone[receiver.name] = monotonic() + REST
-        problems = {each: self._problem(outcomes.get(each), waited=each in threads) for each in work}
+            if thread is None:
+                problems[receiver] = f"it is left out, as {MOST_UNDER_WAY} before it are not done yet"
+                continue
+            seconds = self._waited_for(receiver.name, thread, begun)
+            unknown = f"it was not done in {seconds:g} s, or failed in a way that is not known"
+            problems[receiver] = outcomes.get(receiver, unknown)
         return [f"the notice to {each.name}: {problem}" for each, problem in problems.items() if problem]
 
-    def _problem(self, outcome: str | None, *, waited: bool) -> str:
-        if outcome is not None:
-            return outcome
-        if not waited:
-            return f"it is left alone for {REST:g} s, as it did not answer before"
-        return f"it was not done in {self._seconds:g} s, or failed in a way that is not known"
+    def _started(self, name: str, action: Callable[[], None]) -> Thread | None:
+        """Return the thread that does it after what is under way for the receiver; None for one too many."""
+        before = [each for each in self._under_way.get(name, ()) if each.is_alive()]
+        if len(before) >= MOST_UNDER_WAY:
+            return None
+        target = partial(_do_after, before[-1] if before else None, self._seconds, action)
+        thread = Thread(target=target, daemon=True)
+        thread.start()
+        self._under_way[name] = [*before, thread]
+        return thread
+
+    def _waited_for(self, name: str, thread: Thread, begun: float) -> float:
+        """Wait for a thread as long as its receiver deserves, and return how long that is."""
+        is_slow = begun < self._slow_until.get(name, begun)
+        seconds = min(BRIEFLY, self._seconds) if is_slow else self._seconds
+        thread.join(max(0.0, begun + seconds - monotonic()))
+        if not thread.is_alive():
+            self._slow_until.pop(name, None)
+        elif not is_slow:
+            self._slow_until[name] = monotonic() + REST
+        return seconds
 
     def _send_to(self, receiver: Receiver, notices: Sequence[Notice]) -> None:
         try:
@@ -121,6 +141,13 @@ def _references(receiver: Receiver) -> list[str]:
     github = receiver.github
     names = [github.token, github.ref] if github else [receiver.to, receiver.cloudevents]
     return [name for name in names if name.startswith(_REFERENCES)]
+
+
+def _do_after(before: Thread | None, seconds: float, action: Callable[[], None]) -> None:
+    """Do it when the thread before has ended, so that news stays in order; or when that hangs for long."""
+    if before:
+        before.join(seconds)
+    action()
 
 
 def _try(outcomes: dict[Receiver, str], receiver: Receiver, action: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from controller.core.mistakes import Mistake, PolicyInvalid, path_text
 from controller.core.mistakes import Path as FieldPath
 from controller.core.plain_text import plain
 from controller.core.policy import Policy, parse_policy
+from controller.core.policy_notices import without_secrets
 from controller.core.units import shown
 
 LARGEST_FILE: Final = 64 * 1024
@@ -55,6 +56,10 @@ class _Document:
 
     lines: dict[FieldPath, int] = field(default_factory=dict)
     mistakes: list[FileMistake] = field(default_factory=list)
+
+    def mistaken(self, line: int, path: FieldPath, message: str) -> None:
+        """Note a mistake, without what may be secret in its path."""
+        self.mistakes.append(FileMistake(line, without_secrets(path), message))
 
 
 def read_policy(file: Path) -> Policy:
@@ -167,7 +172,7 @@ def _plain(node: yaml.Node, path: FieldPath, document: _Document) -> Any:
     document.lines.setdefault(path, node.start_mark.line + 1)
     if node.tag.removeprefix(_TAG) not in _PLAIN_TAGS:
         message = f"the tag {shown(node.tag)} is not allowed; write the value alone"
-        document.mistakes.append(FileMistake(node.start_mark.line + 1, path, message))
+        document.mistaken(node.start_mark.line + 1, path, message)
         return None
     match node:
         case yaml.MappingNode():
@@ -184,17 +189,17 @@ def _plain_mapping(node: yaml.MappingNode, path: FieldPath, document: _Document)
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            document.mistakes.append(FileMistake(line, path, "the name of a field must be text"))
+            document.mistaken(line, path, "the name of a field must be text")
             continue
         name = key.value
         if name in lines:
             message = f"given twice, on lines {lines[name]} and {line}; keep one"
-            document.mistakes.append(FileMistake(line, (*path, name), message))
+            document.mistaken(line, (*path, name), message)
             continue
         lines[name] = document.lines[(*path, name)] = line
         if value.tag == f"{_TAG}null":
             message = "has no value; write one, or take the field away"
-            document.mistakes.append(FileMistake(line, (*path, name), message))
+            document.mistaken(line, (*path, name), message)
             continue
         mapping[name] = _plain(value, (*path, name), document)
     return mapping

@@ -15,7 +15,7 @@ from controller.core.policy_choices import NoticeKind
 from controller.core.policy_notices import WAYS
 from controller.core.rollout import Event, Pause, Phase, Rollout
 from controller.core.trail import Transition, opening_of
-from controller.gateways.policy_files import read_policy
+from controller.gateways.policy_files import PolicyFileInvalid, read_policy, read_policy_text
 
 TOLD = a_policy(notices=["env:CHAT", {"github": "o/r"}])
 
@@ -161,6 +161,17 @@ def test_a_rollback_while_no_rollout_is_under_way_is_none_of_a_deployment(by: st
     assert [receiver.name for receiver in notice.receivers] == ["env:CHAT"]
 
 
+def test_a_rollout_that_begins_paused_is_started_and_held() -> None:
+    rollout = replace(paused(Pause.PERSON), step=-1, reason="paused by ada before it began", by="ada")
+    started, held = notices_of(opening_of(replace(rollout, policy=TOLD), None))
+    assert (started.kind, held.kind) == (NoticeKind.STARTED, NoticeKind.HELD)
+    assert (held.weight, held.title) == (Weight.INFO, f"web: rollout of {CANDIDATE} begins paused")
+    assert held.body.startswith("Paused by ada before it began.\nTo go on, or back: canary resume")
+    assert (held.receivers, held.id) == (TOLD.notices, f"{started.id}-held")
+    only = a_policy(notices={"to": "env:A", "on": ["held"]})
+    assert notices_of(opening_of(replace(rollout, policy=only), None))[0].kind is NoticeKind.HELD
+
+
 def test_what_strangers_wrote_cannot_forge_a_line() -> None:
     (notice,) = notices_of(told(a_rollout(Phase.FAILED), Event.BROKEN, reason="no\n\x1b[31mAll is well"))
     assert "\n" not in notice.title
@@ -233,6 +244,9 @@ BAD: list[tuple[Any, str, str]] = [
     (["env:A", "env:B", "env:A"], "notices[2]", "env:A is told already"),
     ([f"env:A{n}" for n in range(11)], "notices", "at most 10 receivers"),
     (7, "notices[0].to", "write env:NAME"),
+    ({"https://h/s3cret": 1}, "notices[0]", "unknown field; known are to, cloudevents, github, on"),
+    ({"github": {"repository": "o/r", "ghp_s3cret": 1}}, "notices[0].github", "unknown field; known are"),
+    ({"github": {"repository": "o/r", "tokn": "env:A"}}, "notices[0].github", "did you mean 'token'?"),
 ]
 
 
@@ -242,4 +256,21 @@ def test_a_mistake_in_them_is_named_and_no_secret_repeated(notices: Any, path: s
         a_policy(notices=notices)
     assert str(invalid.value).startswith(f"{path}: ")
     assert message in str(invalid.value)
+    assert "s3cret" not in str(invalid.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("https://h/s3cret:", ":3: notices[0]: has no value"),
+        ("{s3cret: {on: null}}", ":3: notices[0]: has no value"),
+        ("{s3cret: 1, s3cret: 2}", ":3: notices[0]: given twice"),
+        ("{s3cret: !x 1}", ":3: notices[0]: the tag"),
+        ("{to: env:A, on: null}", ":3: notices[0].on: has no value"),
+    ],
+)
+def test_a_secret_in_place_of_a_name_is_not_repeated_of_a_file(entry: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyFileInvalid) as invalid:
+        read_policy_text(f"version: 1\nnotices:\n  - {entry}\n", tmp_path)
+    assert said in str(invalid.value)
     assert "s3cret" not in str(invalid.value)

@@ -71,6 +71,15 @@ def test_the_canary_knows_the_commit_that_github_is_told(file: Path) -> None:
     assert list(build.steps[-1].env) == ["BUILD_ID=5f-1", f"{kept}=0a1b2c3d"]
 
 
+def test_the_build_that_the_notices_page_shows_takes_its_variable_from_the_secret() -> None:
+    page = (ROOT / "docs/notices.md").read_text()
+    (text,) = re.findall(r"```yml\n(.*?)```", page, re.DOTALL)  # those in yaml are policies
+    build = substituted(read_build(text), BY_TRIGGER, {})
+    (secret,) = build.available_secrets.secret_manager
+    assert [list(step.secret_env) for step in build.steps] == [[secret.env]]
+    assert secret.version_name == "projects/demo/secrets/slack-url/versions/latest"
+
+
 def test_the_build_has_time_for_the_longest_rollout_of_the_standard_policy() -> None:
     policy = parse_policy({"version": 1})
     longest = policy.ready_within + policy.bake.at_most

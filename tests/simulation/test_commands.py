@@ -21,6 +21,7 @@ from controller.core.rollout import Event, Pause, Phase, Refuse, Rollout, Stay
 from controller.core.traffic import Target
 from controller.core.trail import UNLOGGED
 from controller.emulator.settings import EtagMode
+from controller.engine.begin import Begun
 from controller.engine.commands import LATE_WRITE, Obeyed, obey, release_service
 from controller.engine.loop import Ending, Followed
 from controller.engine.outside import Outside
@@ -580,6 +581,30 @@ def test_a_wait_is_over_when_its_time_is_and_not_later(stage: Stage) -> None:
     assert followed is None
     assert stage.local.now() - begun == timedelta(seconds=12)
     assert len(seen) == 1, "it says only what changes"
+
+
+def test_the_rollout_of_a_candidate_is_waited_for_though_another_ended_before(stage: Stage) -> None:
+    stage.deploy()
+    stage.roll_out()
+    candidate, begun = stage.deploy(), list[Begun]()
+
+    def begin_later() -> None:
+        if not begun and stage.local.now() - ended > timedelta(minutes=2):
+            begun.append(stage.begin())
+
+    ended, seen = stage.local.now(), list[Rollout]()
+    stage.outside = replace(stage.outside, clock=Watch(stage.outside.clock, begin_later))
+    found = wait_until(stage.outside, SERVICE, Phase.WAITING, timedelta(minutes=5), seen.append, candidate)
+    assert begun
+    assert {each.candidate for each in seen} == {candidate}
+    assert found is None or found.rollout.candidate == candidate
+
+
+def test_a_candidate_whose_rollout_never_begins_is_not_waited_for_without_an_end(stage: Stage) -> None:
+    stage.deploy()
+    stage.roll_out()
+    with pytest.raises(NoRolloutError, match="no rollout of web-none has begun in 10 minutes"):
+        wait_until(stage.outside, SERVICE, None, None, lambda _: None, "web-none")
 
 
 def test_a_wait_of_no_time_looks_once(stage: Stage) -> None:
