@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 from controller.cli.exit_codes import ExitCode
@@ -55,6 +56,11 @@ def _run() -> int:
         words, code = STOPPING[stopped.args[0]]
         goes_on = "a rollout stays as it is, and the same command goes on with it"
         print(f"canary: {words}; {goes_on}", file=sys.stderr)  # noqa: T201
+        # The interpreter would take its time to end, and forget on the way what an alarm does.
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError):  # the reader is gone
+                stream.flush()
+        os._exit(code)
     return code
 
 

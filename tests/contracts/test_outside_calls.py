@@ -105,9 +105,14 @@ WRITES: Mapping[str, Case] = {
     "run_job": Case("RunJob", lambda g: g.jobs.run_job("canary", ["rollout", "web"], {"CANARY_BY": "ada"})),
     "write_entries": Case("WriteLogEntries", lambda g: g.audit_log.write_entries([ENTRY])),
 }
+TRIALS: Mapping[str, Case] = {
+    "try_service": Case("UpdateService", lambda g: g.cloud_run.try_service(CHANGE)),
+    "try_entry": Case("WriteLogEntries", lambda g: g.audit_log.try_entry(ENTRY)),
+}
+"""Writes that are only tried: nothing is kept."""
 CLOCK: Mapping[str, Case] = {"now": Case("Now", lambda g: g.clock.now())}
 """The local Cloud Run's clock, which no fault strikes."""
-CALLS = {**READS, **WRITES, **CLOCK}
+CALLS = {**READS, **WRITES, **TRIALS, **CLOCK}
 
 TRIES: Mapping[str, tuple[type[CanaryError], int]] = {
     "UNAVAILABLE": (TransientError, 5),
@@ -188,6 +193,19 @@ def test_a_write_is_made_once_whatever_its_error(google: Google, code: str) -> N
         assert (struck, gateways.waits) == (1, []), name
         refused = (name, code) == ("write_entries", "INVALID_ARGUMENT")
         assert type(error) is (EntryRefusedError if refused else TRIES[code][0]), name
+    for name, case in TRIALS.items():
+        error, struck = facing(google, case, gateways, code=code)
+        assert (type(error), struck, gateways.waits) == (TRIES[code][0], 1, []), name
+    assert google.get() == before
+    assert gateways.audit_log.read_entries("web") == []
+
+
+def test_what_is_only_tried_leaves_nothing_behind(google: Google) -> None:
+    google.two_revisions()
+    before = google.get()
+    gateways = Gateways(google.channel)
+    assert [error_of(case.call, gateways) for case in TRIALS.values()] == [None, None]
+    google.settle()
     assert google.get() == before
     assert gateways.audit_log.read_entries("web") == []
 
@@ -230,7 +248,8 @@ def test_no_call_is_made_without_a_timeout() -> None:
             assert type(error_of(case.call, gateways)) is TransientError
     assert bare.deadlines.keys() == {case.called for case in CALLS.values()}
     for case in CALLS.values():
-        longest = WRITE_SECONDS if case in WRITES.values() else READ_SECONDS
+        is_write = case in (*WRITES.values(), *TRIALS.values())
+        longest = WRITE_SECONDS if is_write else READ_SECONDS
         for seconds in bare.deadlines[case.called]:
             assert seconds is not None
             assert 0 < seconds <= longest * 1.05, case.called  # gRPC rounds up what it sends

@@ -104,7 +104,7 @@ def test_a_write_that_hangs_is_done_or_not_when_its_controller_is_asked_to_end(
     cloud: SimulatedCloud, fault: dict[str, Any], is_written: bool
 ) -> None:
     name = cloud.candidate()
-    strike(cloud, method="UpdateService", **fault)
+    strike(cloud, method="UpdateService", every=2, **fault)  # the first one is only tried
     with suffering(cloud, name) as running:
         assert struck(cloud)
         running.send(TERM)
