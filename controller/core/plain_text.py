@@ -25,6 +25,16 @@ def plain(text: str, longest: int = LONGEST) -> str:
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
 
+def plain_parts(text: str, longest: int) -> str:
+    """Return the same of a text whose parts have semicolons in between: as many whole ones as fit."""
+    shown = plain(text)
+    if len(shown) <= longest:
+        return shown
+    # One part that is very long itself is cut, so that more is left than a few words.
+    end = shown.rfind("; ", longest // 2, longest - len("..."))
+    return plain(shown, longest) if end < 0 else f"{shown[:end]}; ..."
+
+
 def plain_lines(text: str) -> str:
     """Return a text of our own that quotes strangers: the same for each of its lines."""
     return "\n".join(map(plain, text.split("\n")))

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controller.core.evidence import Window
-from controller.core.plain_text import LONGEST_NAME, plain
+from controller.core.plain_text import LONGEST_NAME, plain, plain_parts
 from controller.core.policy import Policy
 from controller.core.policy_fields import Gate
 from controller.core.policy_steps import Hold
@@ -319,22 +319,13 @@ def moved(rollout: Rollout, event: Event, now: datetime, reason: str, by: str) -
         windows=rollout.windows if event in WATCHED_ON else _closed(rollout.windows, now),
         since=now,
         observed_at=None,
-        reason=_shortened(plain(reason)),
+        reason=plain_parts(reason, LONGEST_REASON),
         by=plain(by, LONGEST_NAME),
         paused_phase=rollout.paused_phase or rollout.phase if pausing else None,
         pause=_PAUSES.get(event) if pausing else None,
         overdue=event is Event.OVERDUE or (pausing and rollout.overdue),
         number=rollout.number + 1,
     )
-
-
-def _shortened(reason: str) -> str:
-    """Return as many whole parts of a long reason as a record keeps."""
-    if len(reason) <= LONGEST_REASON:
-        return reason
-    # One part that is very long itself is cut, so that more is left than a few words.
-    end = reason.rfind("; ", LONGEST_REASON // 2, LONGEST_REASON - len("..."))
-    return plain(reason, LONGEST_REASON) if end < 0 else f"{reason[:end]}; ..."
 
 
 WATCHED_ON = frozenset({Event.GATED, Event.STUCK})
