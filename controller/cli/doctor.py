@@ -37,6 +37,7 @@ def doctor(
     Each rollout makes the same checks before its first step, and asks the candidate in place of the service.
     """
     from controller.core.preflight import Gravity
+    from controller.core.wording import counted
     from controller.engine.preflight import preflight
 
     wanted, name = policy_of(policy), checked_service(service)
@@ -48,7 +49,8 @@ def doctor(
     errors = [finding for finding in found if finding.gravity is Gravity.ERROR]
     if not as_json:
         warnings = sum(finding.gravity is Gravity.WARNING for finding in found)
-        print(f"\n{name}: {len(errors)} errors, {warnings} warnings, {len(found)} checks")
+        numbers = counted(len(errors), "error"), counted(warnings, "warning"), counted(len(found), "check")
+        print(f"\n{name}: {', '.join(numbers)}")
     if errors:
         is_unavailable = all(finding.unavailable for finding in errors)
         raise typer.Exit(ExitCode.UNAVAILABLE if is_unavailable else ExitCode.USAGE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.options import Project, Region, checked_service
+from controller.core.traffic import LONGEST_TAG_AND_SERVICE
 
 if TYPE_CHECKING:
     from controller.core.setup import Command, Setup
@@ -34,7 +35,14 @@ Directory = Annotated[
     Path, typer.Option("--dir", metavar="DIR", exists=True, file_okay=False, help="Where to write the files.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+CommandsOnly = Annotated[
+    bool, typer.Option("--commands-only", help="Write no files; print the commands alone.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+LONGEST_SERVICE = LONGEST_TAG_AND_SERVICE - len("candidate")
+"""Characters; the tag is that of the deployments."""
 
 
 def init(
@@ -46,6 +54,7 @@ def init(
     repository: Repository = "tools",
     directory: Directory = Path(),
     force: Force = False,
+    commands_only: CommandsOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a policy and the steps of a build, and print the gcloud commands that set a project up.
@@ -57,7 +66,7 @@ def init(
 
     setup = _setup(*_asked(project, region, services or []), staging, job, repository)
     standard = files("controller.cli").joinpath("standard.yaml").read_text(encoding="utf-8")
-    written = _write(directory, files_of(setup, standard), force=force)
+    written = [] if commands_only else _write(directory, files_of(setup, standard), force=force)
     _print(setup, written, as_json=as_json)
 
 
@@ -88,6 +97,12 @@ def _setup(
         raise typer.BadParameter("names no service", param_hint="--service")
     for each in (*services, *([staging] if staging else [])):
         checked_service(each)
+    for each in services:
+        if len(each) > LONGEST_SERVICE:
+            raise typer.BadParameter(
+                f"{each!r} is too long: the tag of its deployments leaves {LONGEST_SERVICE} characters",
+                param_hint="--service",
+            )
     if staging in services:
         raise typer.BadParameter(
             "is in production, too; give another service", param_hint="--staging-service"
@@ -105,7 +120,9 @@ def _write(directory: Path, texts: dict[str, str], *, force: bool) -> list[Path]
     paths = [directory / name for name in texts]
     there = [str(path) for path in paths if path.exists() or path.is_symlink()]
     if there and not force:
-        raise typer.BadParameter(f"{' and '.join(there)}: there already; give --force to overwrite, or --dir")
+        raise typer.BadParameter(
+            f"{' and '.join(there)}: there already; give --force to overwrite, --dir, or --commands-only"
+        )
     try:
         for path, text in zip(paths, texts.values(), strict=True):
             path.write_text(text, encoding="utf-8")

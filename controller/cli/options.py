@@ -59,13 +59,15 @@ def place_of(project: str, region: str, emulator: str, *, local: bool) -> "Place
 
     if local and emulator and emulator != os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
         raise typer.BadParameter("--local and --emulator are two places; give one of them")
-    if local and not emulator:
+    if local:
         from controller.emulator.state import read_state
 
         state = read_state()
-        if state is None:
+        if state:
+            address = emulator or state.grpc_address
+            return Place(project or state.project, region or state.region, address, principal())
+        if not emulator:
             raise typer.BadParameter("no local Cloud Run is up; start one with: canary local up")
-        return Place(project or state.project, region or state.region, state.grpc_address, principal())
     if emulator and not _ADDRESS.fullmatch(emulator):
         raise typer.BadParameter(f"{emulator!r} is not HOST:PORT", param_hint="--emulator")
     missing = [name for name, value in (("--project", project), ("--region", region)) if not value]

@@ -26,8 +26,12 @@ from controller.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.core.opening import NothingToDo
     from controller.core.rollout import Phase, Rollout
     from controller.engine.health import ServiceHealth
+    from controller.engine.loop import Followed
     from controller.engine.outside import Outside
     from controller.engine.reconcile import Pass
 
@@ -145,8 +149,8 @@ def _waited(outside: "Outside", awaited: Awaited, *, as_json: bool) -> ExitCode:
     """Wait, saying what changes; return the code of how it ended, or of a phase that was reached."""
     from controller.cli.following import ending_text, exit_code
     from controller.cli.report import rollout_report
+    from controller.core.opening import NothingToDo
     from controller.core.plain_text import plain, plain_values
-    from controller.engine.watching import wait_until
 
     def on_change(rollout: "Rollout") -> None:
         state = "in force" if rollout.observed_at else "waiting to be in force"
@@ -154,7 +158,11 @@ def _waited(outside: "Outside", awaited: Awaited, *, as_json: bool) -> ExitCode:
         print(json.dumps(plain_values(rollout_report(rollout))) if as_json else line, flush=True)
 
     service, phase = awaited.service, awaited.phase
-    followed = wait_until(outside, service, phase, awaited.at_most, on_change, awaited.candidate)
+    followed = _followed(outside, awaited, on_change)
+    if isinstance(followed, NothingToDo):
+        why = plain(f"Nothing to do: {followed.why}.")
+        print(json.dumps({"note": why}) if as_json else why)
+        return ExitCode.DONE
     if followed is None:
         print(f"canary: the time to wait is over; go on with: canary status {service}", file=sys.stderr)
         return ExitCode.UNSURE
@@ -167,6 +175,22 @@ def _waited(outside: "Outside", awaited: Awaited, *, as_json: bool) -> ExitCode:
         print(plain(ended))
     code = exit_code(followed)
     return ExitCode.UNSURE if phase and code is ExitCode.DONE else code
+
+
+def _followed(
+    outside: "Outside", awaited: Awaited, on_change: "Callable[[Rollout], None]"
+) -> "Followed | NothingToDo | None":
+    """Wait for the rollout to begin, where one is named by its candidate, and then to its end."""
+    from controller.core.rollout import Rollout
+    from controller.engine.watching import await_rollout, wait_until
+
+    begun, left = outside.clock.now(), awaited.at_most
+    if awaited.candidate:
+        found = await_rollout(outside, awaited.service, awaited.candidate, left)
+        if not isinstance(found, Rollout):
+            return found
+        left = None if left is None else max(timedelta(), left - (outside.clock.now() - begun))
+    return wait_until(outside, awaited.service, awaited.phase, left, on_change)
 
 
 def _phase(name: str) -> "Phase | None":

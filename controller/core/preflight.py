@@ -204,7 +204,7 @@ def _addresses(service: ServiceState, policy: Policy) -> Finding:
         return Finding(
             "ingress",
             Gravity.WARNING,
-            f"it is {service.ingress}: {named} are answered only where they come from inside its network",
+            f"it is {service.ingress}: what {named} ask is let in only from inside its network",
             "run canary there, as a job with a VPC connection",
         )
     return _ok("ingress", "a revision can be asked at its own address")

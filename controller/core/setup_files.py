@@ -27,8 +27,10 @@ def _policy(setup: Setup, standard: str) -> str:
 
 def _build(setup: Setup) -> str:
     staging = f"  _STAGING_SERVICE: {setup.staging}\n" if setup.staging else ""
+    others = "_SERVICE=NAME,_STAGING_SERVICE=NAME" if setup.staging else "_SERVICE=NAME"
     return (
         _HEAD
+        + f"# For another service: --substitutions={others},...\nsubstitutions:\n"
         + f"  _SERVICE: {setup.services[0]}\n{staging}"
         + f"  _REGION: {setup.region}\n"
         + f"  _IMAGE: ${{_REGION}}-docker.pkg.dev/${{PROJECT_ID}}/{IMAGES}/${{_SERVICE}}\n"
@@ -46,8 +48,6 @@ _HEAD: Final = """\
 # Deploys an image without traffic and rolls it out in steps; the canary's exit code is the build's. Append
 # the steps to those that build and push the image, or run them alone, with the tag of an image:
 #   gcloud builds submit --config=cloudbuild.canary.yaml --substitutions=SHORT_SHA=TAG
-# For another service: --substitutions=_SERVICE=NAME,...
-substitutions:
 """
 
 _STAGING: Final = """\

@@ -55,8 +55,7 @@ def preflight(outside: Outside, service_name: str, policy: Policy) -> Iterator[F
     yield from _check_reads(outside, service, policy)
     yield from _check_logs(outside, service, policy)
     yield from _check_probes(outside, service, policy)
-    for lacking in outside.notices.lacking(policy.notices) if policy.notices else ():
-        yield Finding("notices", Gravity.WARNING, lacking, "docs/notices.md says where secrets may stand")
+    yield from _check_notices(outside, policy)
     yield _list_services(outside)
 
 
@@ -187,6 +186,15 @@ def _check_probes(outside: Outside, service: ServiceState, policy: Policy) -> It
                 yield Finding("probes", Gravity.OK, f"{probe.name} answered with {answer.status}")
             else:
                 yield Finding("probes", Gravity.WARNING, f"the service itself fails it: {answer.problem}")
+
+
+def _check_notices(outside: Outside, policy: Policy) -> Iterator[Finding]:
+    """Look whether each receiver could be told something."""
+    lacking = outside.notices.lacking(policy.notices) if policy.notices else ()
+    for each in lacking:
+        yield Finding("notices", Gravity.WARNING, each, "docs/notices.md says what addresses look like")
+    if policy.notices and not lacking:
+        yield Finding("notices", Gravity.OK, "each receiver has an address")
 
 
 def _list_services(outside: Outside) -> Finding:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
+from controller.core.opening import NothingToDo
 from controller.core.rollout import Phase, Rollout
+from controller.core.traffic import ALL
 from controller.engine.loop import PATIENCE, Ending, Followed, ending_of
 from controller.engine.outside import Outside
 from controller.engine.patience import AT_FIRST, until_it_works
@@ -22,20 +24,20 @@ def wait_until(
     phase: Phase | None,
     at_most: timedelta | None,
     on_change: Callable[[Rollout], None],
-    candidate: str = "",
 ) -> Followed | None:
     """Look until the rollout on record is in this phase, or has come to where it ends or is held.
 
     A phase is reached when its split is in force. A rollout that a person paused, or that stands at a gate,
-    is waited for; that of a `candidate` may still be about to begin. Returns None where `at_most` is over
-    before. Raises NoRolloutError where there is nothing to wait for, and what the ports raise where the API
-    is out of reach for long.
+    is waited for. Returns None where `at_most` is over before. Raises NoRolloutError where there is nothing
+    to wait for, and what the ports raise where the API is out of reach for long.
     """
     until = None if at_most is None else outside.clock.now() + at_most
     looks = _looks(outside, service, until)
-    last = _first(outside, service, looks, candidate, until)
-    if last is None:
-        return None
+    last = next(looks)
+    if not isinstance(last, Rollout):
+        raise NoRolloutError(
+            f"no rollout of {service} is on record; begin one with: canary rollout {service}"
+        )
     on_change(last)
     while (ending := _reached(last, phase, outside.clock.now())) is None:
         left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
@@ -53,33 +55,47 @@ def wait_until(
     return Followed(ending, last)
 
 
-def _first(
-    outside: Outside,
-    service: str,
-    looks: Iterator[Rollout | Ending],
-    candidate: str,
-    until: datetime | None,
-) -> Rollout | None:
-    """Return the rollout that is waited for once it is on record; None where the time is over before."""
+def await_rollout(
+    outside: Outside, service: str, candidate: str, at_most: timedelta | None
+) -> Rollout | Followed | NothingToDo | None:
+    """Look until the rollout of a candidate is on record, which may still be about to begin.
+
+    Or return that it was superseded, where a newer revision's is there, or that there is nothing to wait for.
+    Returns None where `at_most` is over before; raises NoRolloutError where nothing begins for long.
+    """
     begun = outside.clock.now()
-    while True:
-        found = next(looks)
-        if isinstance(found, Rollout) and candidate in ("", found.candidate):
+    until = None if at_most is None else begun + at_most
+    for found in _looks(outside, service, until):
+        if isinstance(found, Rollout) and found.candidate == candidate:
             return found
-        if not candidate:
-            raise NoRolloutError(
-                f"no rollout of {service} is on record; begin one with: canary rollout {service}"
-            )
+        if end := _without_record(outside, service, found, candidate):
+            return end
         if outside.clock.now() - begun > APPEARANCE:
-            minutes = APPEARANCE // timedelta(minutes=1)
-            raise NoRolloutError(
-                f"no rollout of {candidate} has begun in {minutes} minutes; if a job was to begin it, look"
-                " at: gcloud run jobs executions list"
-            )
+            break
         left = _left(outside, until, timedelta(seconds=LOOK_PAUSE))
         if left <= timedelta():
             return None
         outside.clock.sleep(left.total_seconds())
+    minutes = APPEARANCE // timedelta(minutes=1)
+    raise NoRolloutError(
+        f"no rollout of {candidate} has begun in {minutes} minutes, and none is on record; if a job was to"
+        " begin it, look at: gcloud run jobs executions list"
+    )
+
+
+def _without_record(
+    outside: Outside, service: str, found: Rollout | Ending, candidate: str
+) -> Followed | NothingToDo | None:
+    """Return what is known of a candidate that has no record; None where its rollout may yet begin."""
+    under_way = isinstance(found, Rollout) and not found.is_over
+    if not under_way and outside.cloud_run.read_service(service).shares_served == {candidate: ALL}:
+        return NothingToDo(f"{candidate} serves all users, and no rollout of it is on record")
+    if not isinstance(found, Rollout):
+        return None
+    ours, theirs = (outside.cloud_run.read_revision(service, name) for name in (candidate, found.candidate))
+    if ours and theirs and ours.created_at < theirs.created_at:
+        return Followed(Ending.REPLACED, found)
+    return None
 
 
 def _left(outside: Outside, until: datetime | None, most: timedelta) -> timedelta:

@@ -71,5 +71,5 @@ class JobsGateway(Jobs):
         return NotFoundError(
             f"there is no job {job!r} in {self._parent} of {self._caller.endpoint}. Make it once, with:"
             f" gcloud run jobs create {job} --image=IMAGE-OF-CANARY --max-retries=0 --task-timeout=24h"
-            f" {self._flags}"
+            f" {self._flags} --service-account=ACCOUNT; `canary init` prints that with the least role"
         )

@@ -127,6 +127,21 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+def test_the_commands_alone_leave_the_files_as_they_are(tmp_path: Path) -> None:
+    whole = plan(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    alone = plan(tmp_path, "--commands-only")
+    assert (alone["files"], alone["commands"]) == ([], whole["commands"])
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_service_whose_deployments_would_have_no_room_for_their_tag_is_refused(tmp_path: Path) -> None:
+    done = init(tmp_path, *PLACE, "--service", "x" * 38)
+    assert done.exit_code == 2
+    assert "leaves 37 characters" in as_read(done.stderr)
+    assert init(tmp_path, *PLACE, "--service", "x" * 37).exit_code == 0
+
+
 def test_on_a_terminal_it_asks_for_what_is_missing(tmp_path: Path) -> None:
     person, terminal = pty.openpty()
     os.write(person, b"my-project\nweb, shop\n")

@@ -15,6 +15,7 @@ from world import SERVICE, a_world
 
 from controller.core.decision import REFUSED_AFTER
 from controller.core.observation import ServiceState
+from controller.core.opening import NothingToDo
 from controller.core.pause_ahead import PAUSED
 from controller.core.record import ANNOTATION
 from controller.core.rollout import Event, Pause, Phase, Refuse, Rollout, Stay
@@ -27,7 +28,7 @@ from controller.engine.loop import Ending, Followed
 from controller.engine.outside import Outside
 from controller.engine.reconcile import Pass
 from controller.engine.sweep import Checked, sweep
-from controller.engine.watching import wait_until
+from controller.engine.watching import await_rollout, wait_until
 from controller.ports import (
     CloudRun,
     NoRolloutError,
@@ -592,19 +593,34 @@ def test_the_rollout_of_a_candidate_is_waited_for_though_another_ended_before(st
         if not begun and stage.local.now() - ended > timedelta(minutes=2):
             begun.append(stage.begin())
 
-    ended, seen = stage.local.now(), list[Rollout]()
+    ended = stage.local.now()
     stage.outside = replace(stage.outside, clock=Watch(stage.outside.clock, begin_later))
-    found = wait_until(stage.outside, SERVICE, Phase.WAITING, timedelta(minutes=5), seen.append, candidate)
+    found = await_rollout(stage.outside, SERVICE, candidate, timedelta(minutes=5))
     assert begun
-    assert {each.candidate for each in seen} == {candidate}
-    assert found is None or found.rollout.candidate == candidate
+    assert isinstance(found, Rollout)
+    assert found.candidate == candidate
 
 
 def test_a_candidate_whose_rollout_never_begins_is_not_waited_for_without_an_end(stage: Stage) -> None:
     stage.deploy()
     stage.roll_out()
     with pytest.raises(NoRolloutError, match="no rollout of web-none has begun in 10 minutes"):
-        wait_until(stage.outside, SERVICE, None, None, lambda _: None, "web-none")
+        await_rollout(stage.outside, SERVICE, "web-none", None)
+
+
+def test_a_candidate_that_serves_all_users_or_was_superseded_is_not_waited_for(stage: Stage) -> None:
+    first = stage.newest()
+    second = stage.deploy()
+    nothing = await_rollout(stage.outside, SERVICE, first, None)
+    assert isinstance(nothing, NothingToDo)
+    third = stage.deploy()
+    stage.roll_out()
+    superseded = await_rollout(stage.outside, SERVICE, second, None)
+    assert isinstance(superseded, Followed)
+    assert (superseded.ending, stage.record.candidate) == (Ending.REPLACED, third)
+    stage.command(Event.ROLLBACK, first)
+    stage.wait(20)
+    assert isinstance(await_rollout(stage.outside, SERVICE, first, None), NothingToDo)
 
 
 def test_a_wait_of_no_time_looks_once(stage: Stage) -> None:

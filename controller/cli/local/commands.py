@@ -220,6 +220,7 @@ def _announce(local: "LocalState") -> None:
     print(f"  log          {state.log_file()}")
     print("Point the controller at it with --local, or with:")
     print(f"  export CLOUD_RUN_EMULATOR_HOST={local.grpc_address}")
+    print(f"  export GOOGLE_CLOUD_PROJECT={local.project} CLOUD_RUN_REGION={local.region}")
     print("Point gcloud at it with:")
     print('  eval "$(canary local env)"')
     print("Next:")
