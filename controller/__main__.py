@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from controller.cli.exit_codes import ExitCode
 
@@ -15,6 +16,9 @@ STOPPING = {
 }
 LAST_SECONDS = 4
 """Real seconds in which a process that was asked to end may put things in order and say so."""
+
+A_MOMENT = 0.01
+"""Seconds."""
 
 QUIET = {
     # What matters arrives as an exception; gRPC's own notes would stand between our lines.
@@ -32,6 +36,7 @@ def main() -> int:
     """Run the command line and return its exit code."""
     for number in STOPPING:
         signal.signal(number, _stop)
+    sys.unraisablehook = _leave_again
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     for stream in (sys.stdout, sys.stderr):
@@ -77,10 +82,23 @@ def _stop(number: int, _: FrameType | None) -> None:
     """
     for each in STOPPING:  # once is enough; to ignore one that is on its way would be complained about
         signal.signal(each, lambda *_: None)
-    asked = signal.Signals(number)
+    _leave(signal.Signals(number))
+
+
+def _leave(asked: signal.Signals) -> NoReturn:
     signal.signal(signal.SIGALRM, lambda *_: os._exit(STOPPING[asked][1]))
     signal.alarm(LAST_SECONDS)
     raise Stopped(asked)
+
+
+def _leave_again(ignored: "sys.UnraisableHookArgs") -> None:
+    """Leave a moment later where a destructor was running, which lets no exception out."""
+    if not isinstance(ignored.exc_value, Stopped):
+        sys.__unraisablehook__(ignored)
+        return
+    (asked,) = ignored.exc_value.args
+    signal.signal(signal.SIGALRM, lambda *_: _leave(asked))
+    signal.setitimer(signal.ITIMER_REAL, A_MOMENT)
 
 
 if __name__ == "__main__":

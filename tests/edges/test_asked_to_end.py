@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -286,3 +287,29 @@ def test_a_command_ends_when_asked_although_nobody_reads_what_it_says(
         finally:
             command.kill()
             command.wait()
+
+
+IN_A_DESTRUCTOR = """
+import os, signal, sys, time, types
+import controller.cli
+from controller.__main__ import main
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        list(range(1000))  # the signal is heard here
+
+def run():
+    Dying()
+    time.sleep(60)
+
+sys.modules["controller.cli.main"] = types.SimpleNamespace(run=run)
+sys.exit(main())
+"""
+
+
+def test_a_signal_in_a_destructor_which_lets_nothing_out_is_heard_all_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=SOON, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, f"canary: terminated; {GOES_ON}\n")
