@@ -1,6 +1,6 @@
 """Jobs and executions: real processes, tried again, out of time, overridden, cancelled.
 
-Facts: /work/shared/facts/cloud-run-api.md, section 5, and the pages cloud.google.com/run/docs/...
+Facts: section 5, and the pages cloud.google.com/run/docs/...
 """
 
 import sys
