@@ -34,7 +34,7 @@ log = structlog.get_logger()
 PROBE_PAUSE = 15.0
 """Seconds between two attempts."""
 PROBE_SECONDS = 150.0
-"""For the probes of one service, all others wait: enough for three attempts at one that never answers."""
+"""After this time no further probe of a service is begun, as all others wait."""
 
 
 @dataclass
@@ -45,6 +45,10 @@ class HealthMemory:
     reported: bool = False
     asked_at: datetime | None = None
     complaints: tuple[str, ...] | None = None
+
+    def turn_to(self, revision: str) -> None:
+        """Forget what is of another revision."""
+        self.revision, self.reported, self.asked_at, self.complaints = revision, False, None, None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def check_health(
     if not revision or health is None:
         return None
     if memory.revision != revision:  # what another one answered must not be held against this one
-        vars(memory).update(vars(HealthMemory(revision)))
+        memory.turn_to(revision)
     complaints = _complaints(outside, service, revision, rollout.policy, memory, asked)
     found = ServiceHealth(revision, _judged(service, rollout, revision, metrics, asked, complaints))
     if not found.is_harmful:
@@ -258,29 +262,34 @@ def _ask(outside: Outside, asked: AskedProbes, place: Place, address: str, probe
 def _asked(
     outside: Outside, service: ServiceState, probes: tuple[Probe, ...], ask: Callable[[Probe], Answer]
 ) -> tuple[str, ...] | None:
-    """Return a complaint for each probe that the revision does not answer well in three attempts.
+    """Return the complaint about the first probe that the revision does not answer well in three attempts.
 
-    They lie so far apart that an outage of some seconds is no complaint. None where nothing can be said of
-    it, as we could not ask.
+    One is enough, and what hangs takes its time. None where nothing can be said of it, as we could not ask.
     """
-    budget, failing, answers = AskingTime(PROBE_SECONDS), probes, dict[str, Answer]()
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            outside.clock.sleep(PROBE_PAUSE)
-        for probe in failing:
-            if budget.left < probe.expect.within.total_seconds():  # cut short, it would say nothing
-                log.warning("probes took all the time there is, and say nothing", service=service.name)
-                return None
-            answers[probe.name] = ask(probe)
-        failing = tuple(probe for probe in failing if not answers[probe.name].ok)
-        if not failing:
-            return ()
-    complaints = [answers[probe.name] for probe in failing]
-    blamed = tuple(answer.problem for answer in complaints if _is_of_the_revision(answer, service))
-    for answer in complaints:
-        if answer.problem not in blamed:
-            log.warning("a probe says nothing of the revision", service=service.name, why=answer.problem)
-    return blamed or None
+    budget, could_ask = AskingTime(PROBE_SECONDS), True
+    for probe in probes:
+        if budget.left <= 0:
+            log.warning("probes took all the time there is", service=service.name, left_out=probe.name)
+            return None
+        answer = _asked_in_attempts(outside, probe, ask)
+        if answer.ok:
+            continue
+        if _is_of_the_revision(answer, service):
+            return (answer.problem,)
+        could_ask = False
+        log.warning("a probe says nothing of the revision", service=service.name, why=answer.problem)
+    return () if could_ask else None
+
+
+def _asked_in_attempts(outside: Outside, probe: Probe, ask: Callable[[Probe], Answer]) -> Answer:
+    """Return the first good answer, or the last of attempts that an outage of some seconds does not span."""
+    answer = ask(probe)
+    for _ in range(ATTEMPTS - 1):
+        if answer.ok:
+            break
+        outside.clock.sleep(PROBE_PAUSE)
+        answer = ask(probe)
+    return answer
 
 
 def _is_of_the_revision(answer: Answer, service: ServiceState) -> bool:

@@ -1,8 +1,10 @@
 """Whose requests they were: probes are no users, whoever asked, and count only where they were answered."""
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 from scene import Stage, a_stage, steps
@@ -12,11 +14,15 @@ from world import SERVICE, World
 
 from controller.core.evidence import Source
 from controller.core.health import HealthValue
+from controller.core.policy_probes import Probe
+from controller.core.probe_evidence import Answer
 from controller.core.rollout import Event, Phase
+from controller.engine import health
 from controller.engine.begin import measure_traffic
 from controller.engine.loop import Ending
 from controller.engine.reconcile import Pass
 from controller.engine.sweep import Checked, Memories, sweep
+from controller.gateways.probes import HttpProbes
 from controller.ports import Clock
 
 
@@ -126,7 +132,7 @@ def test_probes_are_no_users_when_the_traffic_is_measured() -> None:
 # --- services at rest ---
 
 
-def hurried(stage: Stage, probe: dict[str, str], **health: str) -> str:
+def hurried(stage: Stage, *probes: Mapping[str, Any], **health: str) -> str:
     """Promote a revision at once."""
     candidate = stage.deploy()
     on = stage.when(Phase.STEPPING, 5, lambda: stage.command(Event.PROMOTE_FULL))
@@ -136,7 +142,7 @@ def hurried(stage: Stage, probe: dict[str, str], **health: str) -> str:
         on(seen)
         to_the_end(seen)
 
-    stage.roll_out(steps(health=health or "on", probes=[probe]), act)
+    stage.roll_out(steps(health=health or "on", probes=list(probes)), act)
     assert stage.record.phase is Phase.PROMOTED
     return candidate
 
@@ -186,6 +192,34 @@ def test_an_outage_of_some_seconds_is_no_harm(stage: Stage) -> None:
     assert seen[0].health
     assert seen[0].health.verdict.value is HealthValue.GOOD
     assert stage.serving() == {candidate: 100}
+
+
+class Led(HttpProbes):
+    """Probes that lead to another address, whatever they are told."""
+
+    def __init__(self, stage: Stage, elsewhere: str) -> None:
+        super().__init__(stage.outside.clock.now)
+        self._elsewhere = elsewhere
+
+    def ask(self, address: str, probe: Probe) -> Answer:
+        assert address != self._elsewhere
+        return super().ask(self._elsewhere, probe)
+
+
+def test_a_revision_that_hangs_is_harm_though_its_probes_take_all_the_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.5)
+    probes = [{"path": path, "every": "1m", "expect": {"within": "300ms"}} for path in ("/healthz", "/other")]
+    candidate = hurried(stage, *probes)
+    stage.wait(600)
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes each connection, and answers none
+        led = Led(stage, f"http://127.0.0.1:{mute.getsockname()[1]}")
+        seen: list[Checked] = []
+        sweep(replace(stage.outside, probes=led), seen.append)
+    assert seen[0].health
+    assert (seen[0].health.revision, seen[0].health.is_harmful) == (candidate, True)
+    assert "timed out" in seen[0].health.verdict.reason
 
 
 @dataclass
