@@ -20,7 +20,7 @@ from controller.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from controller.core.preflight import Finding
+    from controller.core.preflight import CheckResult
 
 
 def doctor(
@@ -56,7 +56,7 @@ def doctor(
         raise typer.Exit(ExitCode.UNAVAILABLE if is_unavailable else ExitCode.USAGE)
 
 
-def _print(finding: "Finding", *, as_json: bool) -> None:
+def _print(finding: "CheckResult", *, as_json: bool) -> None:
     from controller.core.plain_text import plain, plain_values
 
     if as_json:

@@ -22,7 +22,7 @@ from controller.cli.options import (
 
 if TYPE_CHECKING:
     from controller.core.policy import Policy
-    from controller.engine.checks import Asked
+    from controller.engine.checks import Outcome
     from controller.engine.outside import Outside
 
 Tag = Annotated[str, typer.Option("--tag", metavar="TAG", help="Ask at the address of this traffic tag.")]
@@ -82,7 +82,7 @@ def _raise_if_unasked(outside: "Outside", policy: "Policy") -> None:
             )
 
 
-def _line_of(asked: "Asked") -> str:
+def _line_of(asked: "Outcome") -> str:
     from controller.core.plain_text import plain
 
     answer = asked.answer
@@ -92,7 +92,7 @@ def _line_of(asked: "Asked") -> str:
     return f"{'good':<6} {plain(request)} was answered with {answer.status} in {answer.seconds:.2f} s"
 
 
-def _json_of(service: str, asked: "Asked") -> str:
+def _json_of(service: str, asked: "Outcome") -> str:
     from controller.core.plain_text import plain_values
 
     answer = asked.answer

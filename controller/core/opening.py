@@ -246,7 +246,7 @@ def _raise_if_unreachable(service: ServiceState, rollout: Rollout) -> None:
         raise OpeningRefused(
             f"the policy asks the candidate on an address of its own ({named}), but the default URL of"
             f" {service.name} is disabled, and with it that of each tag; take {named} out of the policy, or:"
-            f" gcloud run services update {service.name} --default-url"
+            f" gcloud run services update {service.name} --default-url (or with gcloud beta)"
         )
 
 

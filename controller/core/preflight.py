@@ -24,7 +24,7 @@ class Gravity(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What was found where something was checked, and what to do; no rollout begins with an error."""
 
     check: str
@@ -37,7 +37,7 @@ class Finding:
 
 def check_service(
     service: ServiceState, revisions: Sequence[RevisionState], policy: Policy
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Yield a finding for each setting of a service that a canary depends on."""
     names = {*service.shares_served, service.latest_created}
     pair = [revision for revision in revisions if revision.name in names]
@@ -53,14 +53,14 @@ def check_service(
     yield _owner(service)
 
 
-def _ok(check: str, what: str) -> Finding:
-    return Finding(check, Gravity.OK, what)
+def _ok(check: str, what: str) -> CheckResult:
+    return CheckResult(check, Gravity.OK, what)
 
 
-def _regions(service: ServiceState) -> Finding:
+def _regions(service: ServiceState) -> CheckResult:
     if len(service.regions) > 1:
         regions = ", ".join(service.regions)
-        return Finding(
+        return CheckResult(
             "regions",
             Gravity.ERROR,
             f"it is a multi-region service ({regions}), whose regions share one split",
@@ -69,10 +69,10 @@ def _regions(service: ServiceState) -> Finding:
     return _ok("regions", "one")
 
 
-def _split(service: ServiceState) -> Finding:
+def _split(service: ServiceState) -> CheckResult:
     shares = service.shares_served
     if len(shares) > MOST_SERVING:
-        return Finding(
+        return CheckResult(
             "split",
             Gravity.ERROR,
             f"{len(shares)} revisions serve users ({written(shares)}), so there is no single stable",
@@ -80,7 +80,7 @@ def _split(service: ServiceState) -> Finding:
             f" --to-revisions={max(shares, key=lambda name: shares[name])}={ALL}",
         )
     if service.shares_wanted != shares:
-        return Finding(
+        return CheckResult(
             "split",
             Gravity.WARNING,
             f"what was asked for ({written(service.shares_wanted)}) is not served ({written(shares)})",
@@ -89,17 +89,17 @@ def _split(service: ServiceState) -> Finding:
     return _ok("split", written(shares))
 
 
-def _follows_latest(service: ServiceState) -> Finding:
+def _follows_latest(service: ServiceState) -> CheckResult:
     latest = sum(target.percent for target in service.traffic if target.revision == LATEST)
     if 0 < latest < ALL:
-        return Finding(
+        return CheckResult(
             "latest",
             Gravity.WARNING,
             f"{latest} % of the users follow the latest revision, the others do not: a deployment moves them",
             f"pin them: gcloud run services update-traffic {service.name} --to-revisions=REVISION={ALL}",
         )
     if latest:
-        return Finding(
+        return CheckResult(
             "latest",
             Gravity.WARNING,
             "users follow the latest revision: a deployment gives it all of them before any canary",
@@ -108,10 +108,10 @@ def _follows_latest(service: ServiceState) -> Finding:
     return _ok("latest", "users are pinned to revisions")
 
 
-def _affinity(service: ServiceState, pair: Sequence[RevisionState]) -> Finding:
+def _affinity(service: ServiceState, pair: Sequence[RevisionState]) -> CheckResult:
     sticky = [revision.name for revision in pair if revision.session_affinity]
     if sticky:
-        return Finding(
+        return CheckResult(
             "session affinity",
             Gravity.WARNING,
             f"it is on for {', '.join(sticky)}: users stay with their revision, so the split is not exact",
@@ -120,32 +120,32 @@ def _affinity(service: ServiceState, pair: Sequence[RevisionState]) -> Finding:
     return _ok("session affinity", "off")
 
 
-def _most_instances(service: ServiceState, pair: Sequence[RevisionState], policy: Policy) -> Finding:
+def _most_instances(service: ServiceState, pair: Sequence[RevisionState], policy: Policy) -> CheckResult:
     """Look for a step that has less than one instance.
 
     A revision has its own maximum; the service's is divided by the split.
     """
     check, smallest = "max instances", min(step.traffic for step in policy.steps)
     if service.manual_instances is not None:
-        return Finding(
+        return CheckResult(
             check,
             Gravity.WARNING,
             f"it is scaled by hand to {service.manual_instances}, which are divided by the split",
-            f"scale by need: gcloud run services update {service.name} --scaling=auto",
+            f"scale by need: gcloud beta run services update {service.name} --scaling=auto",
         )
     if service.most_instances and service.most_instances * smallest < ALL:
         least = -(-ALL // smallest)
-        return Finding(
+        return CheckResult(
             check,
             Gravity.WARNING,
             f"{smallest} % of at most {service.most_instances} instances is less than one: the first step has"
             " no room",
-            f"allow {least}: gcloud run services update {service.name} --max={least}, or begin with a larger"
-            " step",
+            f"allow more: gcloud beta run services update {service.name} --max={least}; or begin with a"
+            " larger step",
         )
     few = [revision for revision in pair if revision.most_instances == 1]
     if few:
-        return Finding(
+        return CheckResult(
             check,
             Gravity.WARNING,
             f"{few[0].name} may have one instance at most: at {ALL} % it must serve all users alone",
@@ -154,11 +154,11 @@ def _most_instances(service: ServiceState, pair: Sequence[RevisionState], policy
     return _ok(check, "enough for the first step")
 
 
-def _least_instances(service: ServiceState, pair: Sequence[RevisionState]) -> Finding:
+def _least_instances(service: ServiceState, pair: Sequence[RevisionState]) -> CheckResult:
     kept = [revision for revision in pair if revision.least_instances]
     if kept:
         numbers = ", ".join(f"{revision.name}: {revision.least_instances}" for revision in kept)
-        return Finding(
+        return CheckResult(
             "min instances",
             Gravity.WARNING,
             f"they belong to the revision ({numbers}), so a tag alone keeps them running, and paid for, also"
@@ -169,17 +169,17 @@ def _least_instances(service: ServiceState, pair: Sequence[RevisionState]) -> Fi
     return _ok("min instances", "none that a tag keeps running")
 
 
-def _health_check(service: ServiceState, pair: Sequence[RevisionState]) -> Finding:
+def _health_check(service: ServiceState, pair: Sequence[RevisionState]) -> CheckResult:
     broken = [revision for revision in pair if revision.name == service.latest_created and revision.failed]
     if not service.checks_deployments:
-        return Finding(
+        return CheckResult(
             "health check",
             Gravity.WARNING,
             "deployments are not checked, so a revision counts as ready before it has answered anything",
-            f"gcloud run services update {service.name} --deploy-health-check",
+            f"gcloud beta run services update {service.name} --deploy-health-check",
         )
     if broken:
-        return Finding(
+        return CheckResult(
             "health check",
             Gravity.WARNING,
             f"the newest revision, {broken[0].name}, is not ready: {broken[0].message}",
@@ -188,20 +188,20 @@ def _health_check(service: ServiceState, pair: Sequence[RevisionState]) -> Findi
     return _ok("health check", "a revision is ready when it has started")
 
 
-def _addresses(service: ServiceState, policy: Policy) -> Finding:
+def _addresses(service: ServiceState, policy: Policy) -> CheckResult:
     """Look whether a candidate can be asked before it has users."""
     named = " and ".join(name for name, asks in (("smoke", policy.smoke), ("probes", policy.probes)) if asks)
     if not named:
         return _ok("ingress", "the policy asks nothing of a revision's own address")
     if not service.has_default_url:
-        return Finding(
+        return CheckResult(
             "ingress",
             Gravity.ERROR,
             f"the policy's {named} ask a revision at its own address, and the default URL is disabled",
-            f"gcloud run services update {service.name} --default-url, or take {named} out of the policy",
+            f"gcloud beta run services update {service.name} --default-url; or leave them out",
         )
     if service.ingress != ALL_INGRESS:
-        return Finding(
+        return CheckResult(
             "ingress",
             Gravity.WARNING,
             f"it is {service.ingress}: what {named} ask is let in only from inside its network",
@@ -210,9 +210,9 @@ def _addresses(service: ServiceState, policy: Policy) -> Finding:
     return _ok("ingress", "a revision can be asked at its own address")
 
 
-def _sign_in_proxy(service: ServiceState, policy: Policy) -> Finding:
+def _sign_in_proxy(service: ServiceState, policy: Policy) -> CheckResult:
     if service.has_sign_in_proxy and (policy.smoke or policy.probes):
-        return Finding(
+        return CheckResult(
             "sign-in proxy",
             Gravity.WARNING,
             "Identity-Aware Proxy stands before it, and lets no request of ours in",
@@ -221,9 +221,9 @@ def _sign_in_proxy(service: ServiceState, policy: Policy) -> Finding:
     return _ok("sign-in proxy", "none in the way")
 
 
-def _owner(service: ServiceState) -> Finding:
+def _owner(service: ServiceState) -> CheckResult:
     if service.labels.get(LABEL_OF_TERRAFORM) == "true" or service.client == "terraform":
-        return Finding(
+        return CheckResult(
             "owner",
             Gravity.WARNING,
             "Terraform made it: an apply in the middle of a rollout sets traffic and annotations back",

@@ -177,7 +177,7 @@ def _check_reads(outside: Outside, rollout: Rollout) -> Traffic | None:
     """Read once, before anything is written, what each pass will have to read; return stable's traffic."""
     outside.cloud_run.read_revision(rollout.service, rollout.candidate)
     pair = [revision for revision in (rollout.stable, rollout.candidate) if revision]
-    read, until = _read_lately(outside, rollout.service, pair, rollout.policy)
+    read, until = read_lately(outside, rollout.service, pair, rollout.policy)
     known = {name for minutes in read.of.values() for minute in minutes for name in minute.sample.custom}
     if unread := [f"{name}: {what}" for name, what in read.problems.items() if name not in known]:
         raise PermanentError("; ".join(unread))
@@ -202,11 +202,11 @@ def measure_traffic(outside: Outside, service_name: str, policy: Policy) -> Traf
     if not shares:
         return None
     serving = max(shares, key=lambda revision: shares[revision])
-    read, until = _read_lately(outside, service_name, [serving], policy)
+    read, until = read_lately(outside, service_name, [serving], policy)
     return traffic_of(read.of.get(serving, ()), until, policy.guards.errors)
 
 
-def _read_lately(
+def read_lately(
     outside: Outside, service: str, revisions: Sequence[str], policy: Policy
 ) -> tuple[Minutes, datetime]:
     """Return the last hour of final minutes as users made it, and where it ends."""

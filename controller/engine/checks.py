@@ -47,7 +47,7 @@ class AskingTime:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Outcome:
     """A probe, and what came of it at an address: the first good answer, or the last of all attempts."""
 
     probe: Probe
@@ -62,7 +62,7 @@ def probes_asked(policy: Policy) -> Sequence[Probe]:
     return (*(Probe(path=path) for path in policy.smoke), *policy.probes)
 
 
-def check_service(outside: Outside, service_name: str, policy: Policy, tag: str = "") -> Iterator[Asked]:
+def check_service(outside: Outside, service_name: str, policy: Policy, tag: str = "") -> Iterator[Outcome]:
     """Ask a service at its own address, or at a tag's; yield each answer as it comes.
 
     Raises NotFoundError where there is no such service, tag or address.
@@ -111,13 +111,13 @@ def check_candidate(
 
 def _ask_all(
     outside: Outside, service: ServiceState, address: str, probes: Sequence[Probe], budget: AskingTime
-) -> Iterator[Asked]:
+) -> Iterator[Outcome]:
     for probe in probes:
-        answer = _ask_well(outside, address, probe, budget)
-        yield Asked(probe, address, answer, "" if answer.ok else _hint(service, answer))
+        answer = ask_well(outside, address, probe, budget)
+        yield Outcome(probe, address, answer, "" if answer.ok else _hint(service, answer))
 
 
-def _ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
+def ask_well(outside: Outside, address: str, probe: Probe, budget: AskingTime) -> Answer:
     """Return the first good answer, or the last of all attempts."""
     if budget.left <= 0:
         asked = f"{probe.method} {address}{probe.path}"
@@ -140,11 +140,6 @@ def _shared(outside: Outside, stable: str, probe: Probe, bad: Answer, budget: As
     return (
         "" if answer.ok else f"; stable fails it, too ({answer.status or 'no answer'}): is the probe right?"
     )
-
-
-def asked_well(outside: Outside, address: str, probe: Probe) -> Answer:
-    """Return the first good answer of three attempts, or the last; within the time that all may take."""
-    return _ask_well(outside, address, probe, AskingTime(BUDGET))
 
 
 def _hint(service: ServiceState, answer: Answer) -> str:

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,10 @@ from controller.cli.main import app
 from controller.gateways.policy_files import read_policy
 
 from .conftest import CANARY, SECONDS, as_read
+from .gcloud_help import help_of, needs_gcloud
 
 ROOT = Path(__file__).parents[2]
 PLACE = ("--project", "my-project", "--region", "europe-west1")
-needs_gcloud = pytest.mark.skipif(
-    shutil.which("gcloud") is None,
-    reason="gcloud is not installed: https://cloud.google.com/sdk/docs/install",
-)
 
 
 def init(folder: Path, *options: str) -> Result:
@@ -192,7 +188,7 @@ def test_gcloud_knows_each_command_and_each_of_its_options(tmp_path: Path) -> No
             used.setdefault(_group(words), set()).update(options)
     assert len(used) > 8
     for command, options in used.items():
-        text = _help(tmp_path, command)
+        text = help_of(tmp_path, command)
         unknown = {option for option in options if not re.search(rf"{option}\b", text)}
         assert not unknown, f"{command} --help does not know {unknown}"
 
@@ -203,18 +199,3 @@ def _group(words: list[str]) -> str:
     end = next(n for n, word in enumerate(words) if word in verbs)
     named = words[1 : end + 1]
     return " ".join([*named, "http"] if named == ["scheduler", "jobs", "create"] else named)
-
-
-def _help(folder: Path, command: str) -> str:
-    done = subprocess.run(
-        ["gcloud", *command.split(), "--help"],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "CLOUDSDK_CONFIG": str(folder / "config")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"gcloud {command}: {done.stderr}"
-    wide = {"--project"}  # of every command
-    return re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout) + " ".join(wide)

@@ -15,7 +15,7 @@ from world import SERVICE, World
 
 from controller.core.opening import OpeningRefused
 from controller.core.policy import Policy
-from controller.core.preflight import Finding, Gravity
+from controller.core.preflight import CheckResult, Gravity
 from controller.core.traffic import Target
 from controller.core.trail import UNLOGGED
 from controller.engine.preflight import preflight
@@ -35,13 +35,13 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-def found(world: World, policy: Policy | None = None) -> dict[str, Finding]:
+def found(world: World, policy: Policy | None = None) -> dict[str, CheckResult]:
     """Return the worst finding of each check, and make sure that looking changes nothing."""
     before = world.service()
     found = list(preflight(world.outside, SERVICE, policy or portal(probes=[], request_logs="off")))
     assert world.service() == before
     order = list(Gravity)
-    worst: dict[str, Finding] = {}
+    worst: dict[str, CheckResult] = {}
     for each in sorted(found, key=lambda each: order.index(each.gravity)):
         worst[each.check] = each
     return worst
