@@ -102,7 +102,7 @@ def a_job(program: str, *, max_retries: int | None = 0, timeout: int = 0, **env:
     if max_retries is not None:
         task.max_retries = max_retries
     if timeout:
-        task.timeout = timedelta(seconds=timeout)  # type: ignore[assignment]
+        run_v2.TaskTemplate.pb(task).timeout.FromSeconds(timeout)
     return run_v2.Job(template=run_v2.ExecutionTemplate(template=task))
 
 
